@@ -1,0 +1,55 @@
+"""Ways to compute the ranking loss, one file each, under one contract.
+
+A backend is a module with
+
+``unavailable(device, dtype, num_classes, surrogate) -> str | None``
+    Why it can't take such input, or ``None`` when it can.
+``rank_loss(preds_S, preds_T, steepness, surrogate, need_grad) -> (loss, grad)``
+    ``preds_S`` and ``preds_T`` are contiguous (N, C) tensors of one dtype, float32 or float64, on
+    one device, with C >= 2. ``loss`` is (N,): ``1 - tau_d`` of each row. ``grad`` is (N, C): the
+    gradient of each row's loss with respect to ``preds_S``, or an empty tensor when ``need_grad``
+    is false. Rows that hold a NaN or an infinity may get any value: the caller overwrites them.
+
+``reference`` differs: it is the differentiable definition, so autograd finds its gradient.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+
+from mmkendall.functional.backends import eager, reference
+
+BACKENDS: dict[str, ModuleType] = {'eager': eager, 'reference': reference}
+# What `auto` tries, fastest first. `eager` runs everywhere, so it always ends well.
+PREFERENCE = ('eager',)
+
+
+def choose_backend(
+    name: str, device: torch.device, dtype: torch.dtype, num_classes: int, surrogate: str
+) -> str:
+    """The name of the backend to run.
+
+    Args:
+        name: a key of ``BACKENDS`` or ``'auto'``.
+        device: where the logits are.
+        dtype: float32 or float64, the dtype of the computation.
+        num_classes: C.
+        surrogate: one of ``SURROGATES``.
+
+    Raises:
+        ValueError: there is no backend of that name.
+        RuntimeError: the named backend can't run here. ``'auto'`` falls back instead.
+    """
+    if name == 'auto':
+        for candidate in PREFERENCE:
+            if BACKENDS[candidate].unavailable(device, dtype, num_classes, surrogate) is None:
+                return candidate
+    if name not in BACKENDS:
+        known = ', '.join(repr(key) for key in ('auto', *BACKENDS))
+        raise ValueError(f'backend must be one of {known}, got {name!r}')
+    reason = BACKENDS[name].unavailable(device, dtype, num_classes, surrogate)
+    if reason is not None:
+        raise RuntimeError(f'backend {name!r} cannot run here: {reason}')
+    return name

@@ -1,0 +1,54 @@
+"""The definition of the ranking loss: the oracle of every test.
+
+It holds (N, C, C) tensors, so it is for small inputs and for reading.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def unavailable(
+    device: torch.device, dtype: torch.dtype, num_classes: int, surrogate: str
+) -> str | None:
+    """Nothing stops the definition but memory."""
+    return None
+
+
+def agreement(
+    delta_S: Tensor, delta_T: Tensor, steepness: float, surrogate: str
+) -> Tensor:
+    """How much a pair of classes agrees in order, from -1 to 1, elementwise.
+
+    Args:
+        delta_S: differences of the student's logits.
+        delta_T: differences of the teacher's logits, same shape.
+        steepness: k.
+        surrogate: one of ``SURROGATES``.
+    """
+    if surrogate == 'product':
+        return torch.tanh(steepness * delta_T) * torch.tanh(steepness * delta_S)
+    if surrogate == 'diffkendall':
+        return torch.tanh(steepness * (delta_T * delta_S))
+    return torch.sign(delta_T) * torch.tanh(steepness * delta_S)
+
+
+def rank_loss(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str) -> Tensor:
+    """``1 - tau_d`` of each row by the definition, differentiable any number of times.
+
+    Args:
+        preds_S: (N, C) student logits.
+        preds_T: (N, C) teacher logits.
+        steepness: k.
+        surrogate: one of ``SURROGATES``.
+
+    Returns:
+        (N,) losses.
+    """
+    num_classes = preds_S.shape[1]
+    delta_S = preds_S.unsqueeze(2) - preds_S.unsqueeze(1)
+    delta_T = preds_T.unsqueeze(2) - preds_T.unsqueeze(1)
+    # Both (i, j) and (j, i) are in the sum, and a class against itself adds nothing.
+    total = agreement(delta_S, delta_T, steepness, surrogate).sum(dim=(1, 2))
+    return 1 - total / (num_classes * (num_classes - 1))

@@ -1,0 +1,262 @@
+"""The ranking loss as a function on tensors: argument checks, selection, reduction, autograd."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor
+
+from mmkendall.functional.backends import BACKENDS, choose_backend
+
+SURROGATES = ('product', 'diffkendall', 'hard_teacher')
+REDUCTIONS = ('none', 'mean', 'sum')
+
+
+def kendall_rank_loss(
+    preds_S: Tensor,
+    preds_T: Tensor,
+    steepness: float = 100.0,
+    surrogate: str = 'product',
+    reduction: str = 'mean',
+    *,
+    dim: int = 1,
+    mask: Tensor | None = None,
+    topk: int | float | None = None,
+    mink: int | float | None = None,
+    standardize: bool = False,
+    backend: str = 'auto',
+) -> Tensor:
+    r"""One minus a differentiable Kendall tau between two rankings of the classes.
+
+    With student logits s, teacher logits t and C classes,
+
+    .. math::
+        L = 1 - \frac{2}{C(C-1)} \sum_{i<j} \tanh(k (t_i - t_j)) \tanh(k (s_i - s_j))
+
+    Source: Guan et al., "Enhancing Logits Distillation with Plug&Play Kendall's tau Ranking Loss",
+    ICML 2025, Eq. 7-8 (as given by published reviews of the paper).
+
+    The loss lies between 0 and 2. It is 0 only where every pair is ordered as the teacher orders
+    it and is far apart on the scale of ``1 / steepness``. A tied pair adds nothing. It is blind to
+    a shift of the logits but not to their scale, unless ``standardize`` is set. Where
+    ``steepness`` times the difference of a pair is large, the pair gives no gradient:
+    :func:`live_pair_share` says how many still do.
+
+    Args:
+        preds_S: student logits, (N, C), (N, C, ...) or, with ``dim=-1``, (..., C). float16,
+            bfloat16, float32 or float64; the computation is float32 or better.
+        preds_T: teacher logits, same shape, dtype and device. They get a gradient only when they
+            require one.
+        steepness: k > 0, per unit of logit. 100 is the best value that the paper reports for
+            CIFAR-100 (second-hand).
+        surrogate: ``'product'``, the paper's product of two tanh; ``'diffkendall'``, tanh of the
+            product, :math:`\tanh(k \Delta t \Delta s)` (Zheng et al., DiffKendall, NeurIPS 2023);
+            ``'hard_teacher'``, :math:`\mathrm{sign}(\Delta t) \tanh(k \Delta s)`.
+        reduction: ``'none'``, ``'mean'`` over the rows that count, or ``'sum'``.
+        dim: the dimension of the classes. 1 as in mmrazor's KLDivergence; -1 for sequences.
+        mask: bool, shape of ``preds_S`` without ``dim``: which rows count. The others give 0 under
+            ``'none'`` and no gradient, whatever they hold.
+        topk: rank only the classes that the teacher puts highest: a count, or a fraction of C in
+            (0, 1) that is rounded and is two at least.
+        mink: the same for the lowest classes. Not together with ``topk``.
+        standardize: z-score both logits over the (selected) classes first, as LSKD does.
+        backend: ``'auto'`` takes the fastest that runs on this input; ``'eager'`` (torch
+            operations in tiles) or ``'reference'`` (the definition, (N, C, C) memory) force one.
+
+    Returns:
+        A scalar, or, under ``'none'``, the shape of ``preds_S`` without ``dim``. float64 for
+        float64 logits, else float32. A row with a NaN or an infinity gives NaN. One class alone
+        has no order, so its loss is 0; so is the mean over no rows.
+
+    Raises:
+        TypeError: an argument of the wrong type, dtypes that differ, or integer logits.
+        ValueError: shapes or devices that differ, or a value outside its range.
+        RuntimeError: ``backend`` names one that can't run on this input.
+
+    Cost:
+        O(N C^2) time, O(N C) memory and a fixed tile (all backends but ``'reference'``).
+
+    Example:
+        >>> import torch
+        >>> from mmkendall import kendall_rank_loss
+        >>> teacher = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> round(kendall_rank_loss(teacher, teacher).item(), 4)
+        0.0
+        >>> round(kendall_rank_loss(-teacher, teacher).item(), 4)
+        2.0
+    """
+    _check_arguments(preds_S, preds_T, steepness, surrogate, reduction, standardize)
+    dim = _check_dim(preds_S, dim)
+    _check_mask(mask, preds_S, dim)
+    num_classes = preds_S.shape[dim]
+    num_selected = _num_selected(topk, mink, num_classes)
+    dtype = torch.float64 if preds_S.dtype == torch.float64 else torch.float32
+    backend = choose_backend(backend, preds_S.device, dtype, num_selected, surrogate)
+
+    rows_S, rows_T = (_as_rows(preds, dim).to(dtype) for preds in (preds_S, preds_T))
+    if mask is not None:
+        # Not a product with the mask: a NaN in a row that does not count must not come through.
+        counts = mask.reshape(-1, 1)
+        rows_S, rows_T = (rows.masked_fill(~counts, 0) for rows in (rows_S, rows_T))
+    if num_selected < num_classes:
+        chosen = rows_T.detach().topk(num_selected, dim=1, largest=topk is not None).indices
+        rows_S, rows_T = rows_S.gather(1, chosen), rows_T.gather(1, chosen)
+    with torch.autocast(preds_S.device.type, enabled=False):
+        if standardize:
+            rows_S, rows_T = _standardize(rows_S), _standardize(rows_T)
+        losses = _row_losses(rows_S, rows_T, float(steepness), surrogate, backend)
+
+    if mask is not None:
+        losses = losses.masked_fill(~mask.reshape(-1), 0)
+    if reduction == 'none':
+        return losses.reshape(preds_S.shape[:dim] + preds_S.shape[dim + 1 :])
+    if reduction == 'sum':
+        return losses.sum()
+    count = losses.numel() if mask is None else mask.sum()
+    return losses.sum() / (max(count, 1) if mask is None else count.clamp(min=1))
+
+
+def _row_losses(
+    rows_S: Tensor, rows_T: Tensor, steepness: float, surrogate: str, backend: str
+) -> Tensor:
+    """Losses (N,) of rows (N, C); NaN for every row that holds a NaN or an infinity."""
+    # x - x is 0 for finite x and NaN else. The gradient of the difference is 0.
+    poison = (rows_S - rows_S).sum(dim=1) + (rows_T - rows_T).sum(dim=1)
+    if rows_S.shape[1] < 2 or rows_S.shape[0] == 0:
+        return poison
+    if backend == 'reference':
+        losses = BACKENDS[backend].rank_loss(rows_S, rows_T, steepness, surrogate)
+        return losses + poison.detach()
+    losses = _RankLoss.apply(
+        rows_S.contiguous(), rows_T.contiguous(), poison.detach(), steepness, surrogate, backend
+    )
+    return losses
+
+
+class _RankLoss(torch.autograd.Function):
+    """Joins a backend's value and gradient, found in one pass, to autograd."""
+
+    @staticmethod
+    def forward(ctx, rows_S, rows_T, poison, steepness, surrogate, backend):
+        run = BACKENDS[backend].rank_loss
+        losses, grad_S = run(rows_S, rows_T, steepness, surrogate, ctx.needs_input_grad[0])
+        grad_T = rows_T.new_empty(0)
+        if ctx.needs_input_grad[1]:
+            if surrogate == 'hard_teacher':
+                grad_T = torch.zeros_like(rows_T)
+            else:  # The other surrogates are symmetric in student and teacher.
+                grad_T = run(rows_T, rows_S, steepness, surrogate, True)[1]
+        ctx.save_for_backward(grad_S, grad_T, poison)
+        return losses + poison
+
+    @staticmethod
+    def backward(ctx, grad_losses):
+        if torch.is_grad_enabled() and grad_losses.requires_grad:
+            raise RuntimeError(
+                'kendall_rank_loss has no second derivative on this backend: '
+                "pass backend='reference' for a double backward"
+            )
+        grad_S, grad_T, poison = ctx.saved_tensors
+        scale = (grad_losses + poison).unsqueeze(1)
+        grad_S = grad_S * scale if ctx.needs_input_grad[0] else None
+        grad_T = grad_T * scale if ctx.needs_input_grad[1] else None
+        return grad_S, grad_T, None, None, None, None
+
+
+def _as_rows(preds: Tensor, dim: int) -> Tensor:
+    """(..., C, ...) as (N, C)."""
+    return preds.movedim(dim, -1).reshape(-1, preds.shape[dim])
+
+
+def _standardize(rows: Tensor) -> Tensor:
+    """Z-scores of each row (LSKD, CVPR 2024); zeros for a constant row."""
+    centered = rows - rows.mean(dim=1, keepdim=True)
+    # eps under the root, so that a constant row has a finite gradient.
+    return centered * torch.rsqrt(centered.square().mean(dim=1, keepdim=True) + 1e-12)
+
+
+def _check_arguments(preds_S, preds_T, steepness, surrogate, reduction, standardize) -> None:
+    for name, preds in (('preds_S', preds_S), ('preds_T', preds_T)):
+        if not isinstance(preds, Tensor):
+            raise TypeError(f'{name} must be a torch.Tensor, got {type(preds).__name__}')
+        if not preds.is_floating_point():
+            raise TypeError(f'{name} must hold floating-point logits, got dtype {preds.dtype}')
+    if preds_S.shape != preds_T.shape:
+        raise ValueError(
+            'preds_S and preds_T must have the same shape, got '
+            f'{tuple(preds_S.shape)} and {tuple(preds_T.shape)}'
+        )
+    if preds_S.device != preds_T.device:
+        raise ValueError(
+            'preds_S and preds_T must be on the same device, got '
+            f'{preds_S.device} and {preds_T.device}'
+        )
+    if preds_S.dtype != preds_T.dtype:
+        raise TypeError(
+            'preds_S and preds_T must have the same dtype, got '
+            f'{preds_S.dtype} and {preds_T.dtype}'
+        )
+    if not isinstance(steepness, Real) or isinstance(steepness, bool):
+        raise TypeError(f'steepness must be a number, got {type(steepness).__name__}')
+    if not (math.isfinite(steepness) and steepness > 0):
+        raise ValueError(f'steepness must be positive and finite, got {steepness}')
+    if surrogate not in SURROGATES:
+        raise ValueError(f'surrogate must be one of {SURROGATES}, got {surrogate!r}')
+    if reduction not in REDUCTIONS:
+        raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
+    if not isinstance(standardize, bool):
+        raise TypeError(f'standardize must be a bool, got {type(standardize).__name__}')
+
+
+def _check_dim(preds_S: Tensor, dim: int) -> int:
+    if not isinstance(dim, Integral) or isinstance(dim, bool):
+        raise TypeError(f'dim must be an int, got {type(dim).__name__}')
+    if not -preds_S.dim() <= dim < preds_S.dim():
+        raise ValueError(
+            f'dim={dim} is not a dimension of logits of shape {tuple(preds_S.shape)}; '
+            'pass dim=-1 for logits (..., C)'
+        )
+    if preds_S.shape[dim] == 0:
+        raise ValueError(f'logits of shape {tuple(preds_S.shape)} have no classes in dim={dim}')
+    return dim % preds_S.dim()
+
+
+def _check_mask(mask: Tensor | None, preds_S: Tensor, dim: int) -> None:
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f'mask must be a bool tensor, got {came}')
+    expected = preds_S.shape[:dim] + preds_S.shape[dim + 1 :]
+    if mask.shape != expected:
+        raise ValueError(
+            f'mask must have the shape of the logits without dim={dim}, {tuple(expected)}, '
+            f'got {tuple(mask.shape)}'
+        )
+    if mask.device != preds_S.device:
+        raise ValueError(f'mask must be on {preds_S.device}, as the logits are, got {mask.device}')
+
+
+def _num_selected(topk: int | float | None, mink: int | float | None, num_classes: int) -> int:
+    """How many classes are ranked."""
+    if topk is None and mink is None:
+        return num_classes
+    if topk is not None and mink is not None:
+        raise ValueError(f'pass topk or mink, not both, got topk={topk} and mink={mink}')
+    name, value = ('topk', topk) if mink is None else ('mink', mink)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        if not 1 <= value <= num_classes:
+            raise ValueError(
+                f'{name} as a count must be between 1 and the {num_classes} classes, got {value}'
+            )
+        return int(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if not 0 < value < 1:
+            raise ValueError(
+                f'{name} as a fraction must lie between 0 and 1, got {value}; '
+                'pass an int for a count of classes'
+            )
+        return min(num_classes, max(2, round(value * num_classes)))
+    raise TypeError(f'{name} must be an int (a count) or a float (a fraction), got {value!r}')
