@@ -87,7 +87,8 @@ def kendall_rank_loss(
         >>> round(kendall_rank_loss(-teacher, teacher).item(), 4)
         2.0
     """
-    _check_arguments(preds_S, preds_T, steepness, surrogate, reduction, standardize)
+    check_options(steepness, surrogate, reduction, topk, mink, standardize, backend)
+    _check_logits(preds_S, preds_T)
     dim = _check_dim(preds_S, dim)
     _check_mask(mask, preds_S, dim)
     num_classes = preds_S.shape[dim]
@@ -177,7 +178,48 @@ def _standardize(rows: Tensor) -> Tensor:
     return centered * torch.rsqrt(centered.square().mean(dim=1, keepdim=True) + 1e-12)
 
 
-def _check_arguments(preds_S, preds_T, steepness, surrogate, reduction, standardize) -> None:
+def check_options(
+    steepness: float,
+    surrogate: str,
+    reduction: str,
+    topk: int | float | None,
+    mink: int | float | None,
+    standardize: bool,
+    backend: str,
+) -> None:
+    """Raises TypeError or ValueError for what is wrong whatever the logits will be."""
+    if not isinstance(steepness, Real) or isinstance(steepness, bool):
+        raise TypeError(f'steepness must be a number, got {type(steepness).__name__}')
+    if not (math.isfinite(steepness) and steepness > 0):
+        raise ValueError(f'steepness must be positive and finite, got {steepness}')
+    if surrogate not in SURROGATES:
+        raise ValueError(f'surrogate must be one of {SURROGATES}, got {surrogate!r}')
+    if reduction not in REDUCTIONS:
+        raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
+    if not isinstance(standardize, bool):
+        raise TypeError(f'standardize must be a bool, got {type(standardize).__name__}')
+    if backend != 'auto' and backend not in BACKENDS:
+        known = ', '.join(repr(name) for name in ('auto', *BACKENDS))
+        raise ValueError(f'backend must be one of {known}, got {backend!r}')
+    if topk is not None and mink is not None:
+        raise ValueError(f'pass topk or mink, not both, got topk={topk} and mink={mink}')
+    for name, value in (('topk', topk), ('mink', mink)):
+        if value is None:
+            continue
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise TypeError(
+                f'{name} must be an int (a count) or a float (a fraction), got {value!r}'
+            )
+        if isinstance(value, Integral) and value < 1:
+            raise ValueError(f'{name} as a count must be 1 at least, got {value}')
+        if not isinstance(value, Integral) and not 0 < value < 1:
+            raise ValueError(
+                f'{name} as a fraction must lie between 0 and 1, got {value}; '
+                'pass an int for a count of classes'
+            )
+
+
+def _check_logits(preds_S: Tensor, preds_T: Tensor) -> None:
     for name, preds in (('preds_S', preds_S), ('preds_T', preds_T)):
         if not isinstance(preds, Tensor):
             raise TypeError(f'{name} must be a torch.Tensor, got {type(preds).__name__}')
@@ -198,16 +240,6 @@ def _check_arguments(preds_S, preds_T, steepness, surrogate, reduction, standard
             'preds_S and preds_T must have the same dtype, got '
             f'{preds_S.dtype} and {preds_T.dtype}'
         )
-    if not isinstance(steepness, Real) or isinstance(steepness, bool):
-        raise TypeError(f'steepness must be a number, got {type(steepness).__name__}')
-    if not (math.isfinite(steepness) and steepness > 0):
-        raise ValueError(f'steepness must be positive and finite, got {steepness}')
-    if surrogate not in SURROGATES:
-        raise ValueError(f'surrogate must be one of {SURROGATES}, got {surrogate!r}')
-    if reduction not in REDUCTIONS:
-        raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
-    if not isinstance(standardize, bool):
-        raise TypeError(f'standardize must be a bool, got {type(standardize).__name__}')
 
 
 def _check_dim(preds_S: Tensor, dim: int) -> int:
@@ -241,22 +273,13 @@ def _check_mask(mask: Tensor | None, preds_S: Tensor, dim: int) -> None:
 
 def _num_selected(topk: int | float | None, mink: int | float | None, num_classes: int) -> int:
     """How many classes are ranked."""
-    if topk is None and mink is None:
-        return num_classes
-    if topk is not None and mink is not None:
-        raise ValueError(f'pass topk or mink, not both, got topk={topk} and mink={mink}')
     name, value = ('topk', topk) if mink is None else ('mink', mink)
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        if not 1 <= value <= num_classes:
-            raise ValueError(
-                f'{name} as a count must be between 1 and the {num_classes} classes, got {value}'
-            )
-        return int(value)
-    if isinstance(value, Real) and not isinstance(value, bool):
-        if not 0 < value < 1:
-            raise ValueError(
-                f'{name} as a fraction must lie between 0 and 1, got {value}; '
-                'pass an int for a count of classes'
-            )
+    if value is None:
+        return num_classes
+    if not isinstance(value, Integral):
         return min(num_classes, max(2, round(value * num_classes)))
-    raise TypeError(f'{name} must be an int (a count) or a float (a fraction), got {value!r}')
+    if value > num_classes:
+        raise ValueError(
+            f'{name}={value} classes were asked for, but the logits have {num_classes}'
+        )
+    return int(value)

@@ -39,16 +39,12 @@ def choose_backend(
         surrogate: one of ``SURROGATES``.
 
     Raises:
-        ValueError: there is no backend of that name.
         RuntimeError: the named backend can't run here. ``'auto'`` falls back instead.
     """
     if name == 'auto':
         for candidate in PREFERENCE:
             if BACKENDS[candidate].unavailable(device, dtype, num_classes, surrogate) is None:
                 return candidate
-    if name not in BACKENDS:
-        known = ', '.join(repr(key) for key in ('auto', *BACKENDS))
-        raise ValueError(f'backend must be one of {known}, got {name!r}')
     reason = BACKENDS[name].unavailable(device, dtype, num_classes, surrogate)
     if reason is not None:
         raise RuntimeError(f'backend {name!r} cannot run here: {reason}')

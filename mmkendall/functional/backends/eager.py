@@ -12,7 +12,7 @@ from torch import Tensor
 # A few tiles of this size stay in a core's second-level cache; a GPU wants fewer, larger kernels.
 TILE_ELEMENTS = {'cpu': 1 << 18, 'other': 1 << 22}
 # Square blocks of classes: the mirror block below the diagonal is had for free.
-MAX_BLOCK = 512
+MAX_BLOCK = 256
 
 
 def unavailable(
@@ -85,7 +85,9 @@ def _add_block(
         agreement = ordering.sum(dim=(1, 2))
     else:
         ordering = delta_S.mul_(steepness).tanh_()
-        weight = delta_T.sign_() if surrogate == 'hard_teacher' else delta_T.mul_(steepness).tanh_()
+        weight = (
+            delta_T.sign_() if surrogate == 'hard_teacher' else delta_T.mul_(steepness).tanh_()
+        )
         flat = (shape[0], 1, -1)
         agreement = torch.bmm(weight.view(flat), ordering.view(flat).mT).view(-1)
 

@@ -16,9 +16,7 @@ def unavailable(
     return None
 
 
-def agreement(
-    delta_S: Tensor, delta_T: Tensor, steepness: float, surrogate: str
-) -> Tensor:
+def agreement(delta_S: Tensor, delta_T: Tensor, steepness: float, surrogate: str) -> Tensor:
     """How much a pair of classes agrees in order, from -1 to 1, elementwise.
 
     Args:

@@ -1,0 +1,5 @@
+"""What a config can name in place of a model, a loss, a connector or a distiller."""
+
+from mmkendall.models.losses import KendallRankLoss
+
+__all__ = ['KendallRankLoss']

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mmkendall.functional import kendall_rank_loss
+from mmkendall.functional.rank_loss import check_options
+from mmkendall.registry import MODELS
+
+
+@MODELS.register_module()
+class KendallRankLoss(nn.Module):
+    r"""One minus a differentiable Kendall tau between the student's and the teacher's logits.
+
+    .. math::
+        L = 1 - \frac{2}{C(C-1)} \sum_{i<j} \tanh(k (t_i - t_j)) \tanh(k (s_i - s_j))
+
+    Source: Guan et al., "Enhancing Logits Distillation with Plug&Play Kendall's tau Ranking Loss",
+    ICML 2025, Eq. 7-8 (as given by published reviews of the paper). The function behind it,
+    :func:`mmkendall.kendall_rank_loss`, says more about ties, scale and cost.
+
+    Args:
+        steepness: k > 0, per unit of logit. Defaults to 100.
+        surrogate: ``'product'`` (the paper), ``'diffkendall'`` or ``'hard_teacher'``. Defaults to
+            ``'product'``.
+        reduction: ``'none'``, ``'mean'`` over the rows that count, or ``'sum'``. Defaults to
+            ``'mean'``.
+        dim: the dimension of the classes. Defaults to 1, as in mmrazor's ``KLDivergence``.
+        topk: rank only the teacher's highest classes: a count or a fraction. Defaults to None.
+        mink: the same for its lowest classes. Defaults to None.
+        standardize: z-score both logits first. Defaults to False.
+        backend: ``'auto'`` or the name of a backend. Defaults to ``'auto'``.
+        loss_weight: factor on the loss. The paper sets it to the weight of the logit loss that it
+            stands beside. Defaults to 1.0.
+        teacher_detach: keep the gradient from the teacher. Defaults to True.
+
+    Shape:
+        - preds_S, preds_T: (N, C), (N, C, H, W), or (..., C) with ``dim=-1``; floating point.
+        - mask (optional, bool): the shape of ``preds_S`` without ``dim``.
+        - output: scalar, or under ``'none'`` the shape of ``preds_S`` without ``dim``.
+
+    Raises:
+        TypeError, ValueError: an option that the loss can't take, when it is built; tensors that
+            don't fit each other, when it is called.
+
+    Example:
+        Add one entry to a ``ConfigurableDistiller`` that records the logits as ``fc``::
+
+            distill_losses=dict(
+                loss_kl=dict(type='KLDivergence', tau=1, loss_weight=3),
+                loss_rank=dict(type='mmkendall.KendallRankLoss', loss_weight=3)),
+            loss_forward_mappings=dict(
+                loss_kl=dict(...),
+                loss_rank=dict(
+                    preds_S=dict(from_student=True, recorder='fc'),
+                    preds_T=dict(from_student=False, recorder='fc')))
+    """
+
+    def __init__(
+        self,
+        steepness: float = 100.0,
+        surrogate: str = 'product',
+        reduction: str = 'mean',
+        dim: int = 1,
+        topk: int | float | None = None,
+        mink: int | float | None = None,
+        standardize: bool = False,
+        backend: str = 'auto',
+        loss_weight: float = 1.0,
+        teacher_detach: bool = True,
+    ) -> None:
+        super().__init__()
+        # A misspelt option must end a run before its first batch, not after the data is loaded.
+        check_options(steepness, surrogate, reduction, topk, mink, standardize, backend)
+        self.steepness = steepness
+        self.surrogate = surrogate
+        self.reduction = reduction
+        self.dim = dim
+        self.topk = topk
+        self.mink = mink
+        self.standardize = standardize
+        self.backend = backend
+        self.loss_weight = loss_weight
+        self.teacher_detach = teacher_detach
+
+    def forward(self, preds_S: Tensor, preds_T: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The weighted loss; see the class for shapes."""
+        if self.teacher_detach:
+            preds_T = preds_T.detach()
+        loss = kendall_rank_loss(
+            preds_S,
+            preds_T,
+            self.steepness,
+            self.surrogate,
+            self.reduction,
+            dim=self.dim,
+            mask=mask,
+            topk=self.topk,
+            mink=self.mink,
+            standardize=self.standardize,
+            backend=self.backend,
+        )
+        return self.loss_weight * loss
+
+    def extra_repr(self) -> str:
+        return (
+            f'steepness={self.steepness}, surrogate={self.surrogate!r}, '
+            f'reduction={self.reduction!r}, dim={self.dim}, topk={self.topk}, mink={self.mink}, '
+            f'standardize={self.standardize}, backend={self.backend!r}, '
+            f'loss_weight={self.loss_weight}, teacher_detach={self.teacher_detach}'
+        )
