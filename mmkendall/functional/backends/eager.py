@@ -67,10 +67,10 @@ def _add_block(
     grad: Tensor | None,
     tiles: Tensor,
 ) -> None:
-    """Adds the pairs of classes ``i`` x ``j`` and their mirror to ``total`` and ``grad``, in place.
+    """Adds the pairs of classes ``i`` x ``j`` and their mirror to ``total`` and ``grad``.
 
-    ``total`` gets the agreement of each ordered pair; ``grad`` gets the derivative of that sum with
-    respect to the student's logits.
+    ``total`` gets the agreement of each ordered pair; ``grad`` gets the derivative of that sum
+    with respect to the student's logits.
     """
     shape = (preds_S.shape[0], i.stop - i.start, j.stop - j.start)
     size = shape[0] * shape[1] * shape[2]
