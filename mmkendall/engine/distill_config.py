@@ -1,0 +1,193 @@
+"""Reading, checking and extending a distillation config before any work starts."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os.path as osp
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mmkendall.models.losses import KendallRankLoss
+
+RANK_LOSS = 'mmkendall.KendallRankLoss'
+# The losses on logits that we know, and what they call the student's and the teacher's.
+LOGIT_LOSSES = {
+    'KLDivergence': ('preds_S', 'preds_T'),
+    'DKDLoss': ('preds_S', 'preds_T'),
+    'KDSoftCELoss': ('preds_S', 'preds_T'),
+    'DISTLoss': ('logits_S', 'logits_T'),
+    'WSLD': ('student', 'teacher'),
+}
+
+
+class ConfigError(ValueError):
+    """A config or an option that can't be run, with a message that says what to do."""
+
+
+def load_config(path: str) -> Config:
+    """Reads a config from a path or from ``package::path``.
+
+    Args:
+        path: a file, or a config of an installed package, such as
+            ``mmrazor::distill/mmcls/kd/kd_logits_resnet34_resnet18_8xb32_in1k.py``.
+
+    Raises:
+        ConfigError: there is no such package or file.
+    """
+    if '::' in path:
+        try:
+            path, _ = Config._get_cfg_path(path, '')
+        except (AssertionError, ImportError, FileNotFoundError, ValueError) as error:
+            raise ConfigError(f'config {path!r}: {error}') from error
+    if not osp.isfile(path):
+        raise ConfigError(f'config {path!r} does not exist')
+    return Config.fromfile(path)
+
+
+def parse_rank_options(text: str) -> dict[str, Any]:
+    """Options of the ranking loss from the command line.
+
+    Args:
+        text: ``'steepness=10,surrogate=hard_teacher'``; empty for the defaults.
+
+    Raises:
+        ConfigError: no ``name=value``, an unknown name, or a value that the loss refuses.
+    """
+    known = tuple(inspect.signature(KendallRankLoss).parameters)
+    options: dict[str, Any] = {}
+    for item in filter(None, text.split(',')):
+        name, equals, value = item.partition('=')
+        if not equals or name not in known:
+            raise ConfigError(
+                f'--rank-loss takes name=value,name=value with names out of {", ".join(known)}, '
+                f'got {item!r}'
+            )
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name] = value
+    try:
+        KendallRankLoss(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'--rank-loss {text}: {error}') from error
+    return options
+
+
+def add_rank_loss(cfg: Config, options: dict[str, Any]) -> dict[str, dict]:
+    """Adds the ranking loss beside every logit loss of a distiller's config, in place.
+
+    It reads the very records that the logit loss reads and, unless ``options`` say otherwise,
+    takes its weight: the paper's gamma = alpha.
+
+    Args:
+        cfg: a config whose ``model.distiller`` is a ``ConfigurableDistiller``.
+        options: arguments of ``KendallRankLoss``.
+
+    Returns:
+        The entries that were added to ``distill_losses``, by name.
+
+    Raises:
+        ConfigError: no distiller, no logit loss that we know, or an entry of that name exists.
+    """
+    distiller = _distiller(cfg)
+    if distiller is None:
+        raise ConfigError(
+            '--rank-loss needs a distillation config, one with model.distiller; '
+            f'this config trains a {cfg.get("model", {}).get("type")}'
+        )
+    losses = distiller.get('distill_losses') or {}
+    mappings = distiller.get('loss_forward_mappings') or {}
+    beside = [
+        name
+        for name, loss in losses.items()
+        if _plain_type(loss) in LOGIT_LOSSES and name in mappings
+    ]
+    if not beside:
+        found = ', '.join(f'{name} ({loss.get("type")})' for name, loss in losses.items())
+        raise ConfigError(
+            '--rank-loss found no logit loss to stand beside: it knows '
+            f'{", ".join(LOGIT_LOSSES)}, and the config has {found or "no distill_losses"}. Add an entry of type {RANK_LOSS} '
+            'to distill_losses and to loss_forward_mappings yourself'
+        )
+    added = {}
+    for name in beside:
+        rank_name = 'loss_rank' if len(beside) == 1 else f'loss_rank_{name.removeprefix("loss_")}'
+        if rank_name in losses:
+            raise ConfigError(f'--rank-loss: the config already has an entry {rank_name!r}')
+        student, teacher = LOGIT_LOSSES[_plain_type(losses[name])]
+        weight = losses[name].get('loss_weight', 1.0)
+        added[rank_name] = dict(type=RANK_LOSS, **{'loss_weight': weight, **options})
+        losses[rank_name] = ConfigDict(added[rank_name])
+        mappings[rank_name] = ConfigDict(
+            preds_S=dict(mappings[name][student]), preds_T=dict(mappings[name][teacher])
+        )
+    return added
+
+
+def check_distill_config(cfg: Config) -> None:
+    """Ends a run that can't work before it starts.
+
+    Checks what mmrazor would find late, or never: a ranking loss whose name keeps it from being
+    trained, records that no recorder makes, a teacher's checkpoint that is not there.
+
+    Args:
+        cfg: any config; one without a distiller passes.
+
+    Raises:
+        ConfigError: says what is wrong and what to do.
+    """
+    distiller = _distiller(cfg)
+    if distiller is None:
+        return
+    losses = distiller.get('distill_losses') or {}
+    mappings = distiller.get('loss_forward_mappings') or {}
+    for name, loss in losses.items():
+        if loss.get('type') != RANK_LOSS:
+            continue
+        if 'loss' not in name:
+            raise ConfigError(
+                f'distill_losses.{name} would be logged but never trained: mmengine trains only '
+                f'what has "loss" in its name. Call it loss_{name}'
+            )
+        if name not in mappings:
+            raise ConfigError(
+                f'distill_losses.{name} has no entry in loss_forward_mappings, so it would never '
+                'be computed. Map its preds_S and preds_T to recorders'
+            )
+    for name, arguments in mappings.items():
+        for argument, record in arguments.items():
+            _check_record(distiller, f'loss_forward_mappings.{name}.{argument}', record)
+    checkpoint = cfg.model.get('teacher_ckpt')
+    if checkpoint and '://' not in checkpoint and not osp.isfile(checkpoint):
+        raise ConfigError(
+            f'model.teacher_ckpt {checkpoint!r} does not exist. Pass the path of a trained '
+            'teacher, for instance with --cfg-options model.teacher_ckpt=PATH'
+        )
+
+
+def _check_record(distiller: ConfigDict, where: str, record: dict) -> None:
+    side = 'student_recorders' if record.get('from_student') else 'teacher_recorders'
+    recorders = distiller.get(side) or {}
+    if record.get('recorder') not in recorders:
+        raise ConfigError(
+            f'{where} reads recorder {record.get("recorder")!r}, which is not in {side}: '
+            f'{", ".join(recorders) or "none"}'
+        )
+    connectors = distiller.get('connectors') or {}
+    if record.get('connector') and record['connector'] not in connectors:
+        raise ConfigError(
+            f'{where} uses connector {record["connector"]!r}, which is not in connectors: '
+            f'{", ".join(connectors) or "none"}'
+        )
+
+
+def _distiller(cfg: Config) -> ConfigDict | None:
+    model = cfg.get('model')
+    return model.get('distiller') if isinstance(model, dict) else None
+
+
+def _plain_type(loss: dict) -> str:
+    """``'KLDivergence'`` for ``'mmrazor.KLDivergence'`` too."""
+    return str(loss.get('type')).rpartition('.')[2]
