@@ -23,14 +23,25 @@ def mend() -> None:
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
+    def history_method(owner: type, name: str):
+        """``getattr``, but for the statistics of HistoryBuffer alone."""
+        if owner is not HistoryBuffer or name.startswith('_'):
+            raise ValueError(f'a checkpoint may not read {name!r} of {owner!r}')
+        return getattr(owner, name)
+
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
     dtypes = {type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', 'bool', 'O')}
     torch.serialization.add_safe_globals(
-        [HistoryBuffer, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *dtypes]
-    )
-    # What numpy 1 called the same functions, as older checkpoints spell them.
-    torch.serialization.add_safe_globals(
         [
+            HistoryBuffer,
+            # A HistoryBuffer pickles its methods as getattr(HistoryBuffer, name).
+            (history_method, 'builtins.getattr'),
+            np.ndarray,
+            np.dtype,
+            *dtypes,
+            multiarray._reconstruct,
+            multiarray.scalar,
+            # What numpy 1 called them, as older checkpoints spell it.
             (multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
             (multiarray.scalar, 'numpy.core.multiarray.scalar'),
         ]

@@ -108,8 +108,9 @@ def add_rank_loss(cfg: Config, options: dict[str, Any]) -> dict[str, dict]:
         found = ', '.join(f'{name} ({loss.get("type")})' for name, loss in losses.items())
         raise ConfigError(
             '--rank-loss found no logit loss to stand beside: it knows '
-            f'{", ".join(LOGIT_LOSSES)}, and the config has {found or "no distill_losses"}. Add an entry of type {RANK_LOSS} '
-            'to distill_losses and to loss_forward_mappings yourself'
+            f'{", ".join(LOGIT_LOSSES)}, and the config has {found or "no distill_losses"}. '
+            f'Add an entry of type {RANK_LOSS} to distill_losses and to loss_forward_mappings '
+            'yourself'
         )
     added = {}
     for name in beside:
