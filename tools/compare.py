@@ -90,7 +90,7 @@ class Run:
         self.began = time.time()
         with open(self.work_dir / 'train.log', 'w') as log:
             return subprocess.Popen(
-                command + self.options,
+                command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, 'OMP_NUM_THREADS': '1'},

@@ -1,0 +1,46 @@
+# Everything runs in .venv, which the first target that needs it makes and no later one makes again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+DIGITS := configs/digits
+PAIR := resnet18-w16_resnet18-w4_1xb64_digits
+
+.PHONY: help install demo test lint format clean
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(READY) ## Make .venv with the tested versions
+
+$(READY): requirements/tested.txt setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), \
+	    f"the tested versions are for Python 3.11, this is {sys.version.split()[0]}; " \
+	    "run make PYTHON=python3.11"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/tested.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --no-build-isolation --editable .
+	touch $@
+
+demo: $(READY) ## Train a teacher and three kinds of students on real digits, compare them
+	$(BIN)/python tools/compare.py --work-dir work_dirs/demo --seeds 0 1 2 \
+	    --teacher $(DIGITS)/resnet18-w16_1xb64_digits.py \
+	    --arm "student alone=$(DIGITS)/resnet18-w4_1xb64_digits.py" \
+	          "KD=$(DIGITS)/kd_logits_$(PAIR).py" \
+	          "KD + ranking=$(DIGITS)/kd-rank_logits_$(PAIR).py"
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## Apply style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) work_dirs build *.egg-info
