@@ -202,11 +202,14 @@ def summarize(results: list[dict]) -> list[dict]:
 
 def print_table(rows: list[dict], console: Console) -> None:
     """The summary, for people."""
-    table = Table(caption='mean ± standard deviation over the seeds, last epoch, test images')
-    table.add_column('')
-    headings = ('seeds', 'top-1 %', 'tau to teacher', 'tau, low half', 'seconds a run')
-    for heading in headings:
-        table.add_column(heading, justify='right')
+    table = Table(
+        caption='Test images, last epoch: mean ± standard deviation over the seeds. tau: '
+        "Kendall's tau-b\nto the teacher's ranking of the classes; tau low: of the half that it "
+        'puts lowest.'
+    )
+    table.add_column('', no_wrap=True)
+    for heading in ('seeds', 'top-1 %', 'tau', 'tau low', 'seconds'):
+        table.add_column(heading, justify='right', no_wrap=True)
     for row in rows:
         cells = [row['arm'], str(row['seeds'])]
         for metric, digits in ((TOP1, 2), (TAU, 3), (TAU_LOW, 3)):

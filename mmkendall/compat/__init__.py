@@ -17,6 +17,7 @@ Nothing is applied by importing: :func:`apply` does it, for our tools and for wh
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,6 +27,7 @@ MENDS = (
     'pkg_resources_missing',
     'torchvision_ops',
     'config_packages',
+    'editable_installs',
     'mmcls_alias',
     'checkpoint_classes',
     'cpu_launch',
@@ -65,6 +67,8 @@ def apply() -> list[Status]:
         Nothing: a mend that fails is reported with state ``'failed'``, since a user may never
         touch what it is about.
     """
+    # mmengine imports pkg_resources at every package::config path, and each import warns.
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     return [_apply_one(name) for name in MENDS]
 
 

@@ -6,6 +6,7 @@ has a path for: quantization is off, distillation is whole. Until mmrazor has a 
 """
 
 import sys
+import warnings
 
 import torch
 
@@ -31,7 +32,10 @@ def mend() -> None:
 
     mmrazor.digit_version = older_torch
     try:
-        import mmrazor.models
+        with warnings.catch_warnings():
+            # Of an operator for detection transformers, which distillation has no use for.
+            warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformable')
+            import mmrazor.models
     finally:
         # Code that asks for the version later, the fx tracer for one, must hear the truth.
         for name, module in list(sys.modules.items()):

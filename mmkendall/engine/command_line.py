@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import os.path as osp
-import warnings
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
@@ -45,8 +44,6 @@ def prepare_config(args: argparse.Namespace) -> Config:
     Raises:
         ConfigError: there is no such config.
     """
-    # mmengine's import of pkg_resources warns at every package::config path.
-    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config)
     cfg.launcher = args.launcher
