@@ -81,12 +81,8 @@ class Run:
         """Starts the training in a process of its own, with one thread and a log file."""
         self.work_dir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(TOOLS / 'train.py'), self.config]
-        command += [
-            '--work-dir',
-            str(self.work_dir),
-            '--cfg-options',
-            f'randomness.seed={self.seed}',
-        ]
+        command += ['--work-dir', str(self.work_dir)]
+        command += ['--cfg-options', f'randomness.seed={self.seed}', *self.options]
         self.began = time.time()
         with open(self.work_dir / 'train.log', 'w') as log:
             return subprocess.Popen(

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+from mmengine.config import Config
+
+from mmkendall.engine.distill_config import (
+    ConfigError,
+    add_rank_loss,
+    check_distill_config,
+    load_config,
+    parse_rank_options,
+)
+
+FC = dict(type='ModuleOutputs', source='head.fc')
+RECORDS = dict(
+    preds_S=dict(from_student=True, recorder='fc'), preds_T=dict(from_student=False, recorder='fc')
+)
+
+
+def distillation(losses: dict, mappings: dict, **model) -> Config:
+    distiller = dict(
+        type='ConfigurableDistiller',
+        student_recorders=dict(fc=FC),
+        teacher_recorders=dict(fc=FC),
+        distill_losses=losses,
+        loss_forward_mappings=mappings,
+    )
+    return Config(dict(model=dict(type='SingleTeacherDistill', distiller=distiller, **model)))
+
+
+def test_load_config(tmp_path):
+    path = 'mmrazor::distill/mmcls/kd/kd_logits_resnet34_resnet18_8xb32_in1k.py'
+    assert load_config(path).model.distiller.distill_losses.loss_kl.loss_weight == 3
+    for path in ('nowhere.py', 'mmrazor::nowhere/at_all.py', 'no_such_package::a/b.py'):
+        with pytest.raises(ConfigError, match=r'nowhere|no_such_package'):
+            load_config(path)
+
+
+def test_parse_rank_options():
+    assert parse_rank_options('') == {}
+    options = parse_rank_options('steepness=10,surrogate=hard_teacher,mink=0.1,standardize=True')
+    assert options == dict(steepness=10, surrogate='hard_teacher', mink=0.1, standardize=True)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('steepnes=10', "names out of steepness, .*got 'steepnes=10'"),
+        ('10', "got '10'"),
+        ('steepness=-1', 'steepness must be positive'),
+        ('backend=eagr', "got 'eagr'"),
+    ],
+)
+def test_parse_rank_options_refuses(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_rank_options(text)
+
+
+def test_added_beside_the_logit_loss_with_its_weight_and_records():
+    logits_s = dict(from_student=True, recorder='fc', connector='c')
+    logits_t = dict(from_student=False, recorder='fc')
+    cfg = distillation(
+        dict(loss_at=dict(type='ATLoss'), loss_dist=dict(type='mmrazor.DISTLoss', loss_weight=2)),
+        dict(loss_at={}, loss_dist=dict(logits_S=logits_s, logits_T=logits_t)),
+    )
+    added = add_rank_loss(cfg, dict(steepness=10))
+    expected = dict(type='mmkendall.KendallRankLoss', loss_weight=2, steepness=10)
+    assert added == {'loss_rank': expected}
+    assert cfg.model.distiller.distill_losses.loss_rank == expected
+    mapping = cfg.model.distiller.loss_forward_mappings.loss_rank
+    assert mapping == dict(preds_S=logits_s, preds_T=logits_t)
+    # A weight of one's own wins; the default is 1.
+    cfg = distillation(dict(loss_kl=dict(type='KLDivergence')), dict(loss_kl=RECORDS))
+    assert add_rank_loss(copy.deepcopy(cfg), {})['loss_rank']['loss_weight'] == 1
+    assert add_rank_loss(cfg, dict(loss_weight=7))['loss_rank']['loss_weight'] == 7
+    with pytest.raises(ConfigError, match='already has'):
+        add_rank_loss(cfg, {})
+
+
+def test_added_beside_each_of_several():
+    kl = dict(type='KLDivergence')
+    cfg = distillation(
+        dict(loss_a=kl, loss_b=kl, kl_only_logged=kl), dict(loss_a=RECORDS, loss_b=RECORDS)
+    )
+    assert set(add_rank_loss(cfg, {})) == {'loss_rank_a', 'loss_rank_b'}
+
+
+def test_nothing_to_add_to():
+    with pytest.raises(ConfigError, match=r'model\.distiller.*ImageClassifier'):
+        add_rank_loss(Config(dict(model=dict(type='ImageClassifier'))), {})
+    cfg = distillation(dict(loss_at=dict(type='ATLoss')), dict(loss_at={}))
+    with pytest.raises(ConfigError, match=r'no logit loss.*loss_at \(ATLoss\).*yourself'):
+        add_rank_loss(cfg, {})
+
+
+RANK = dict(type='mmkendall.KendallRankLoss')
+
+
+@pytest.mark.parametrize(
+    ('losses', 'mappings', 'model', 'message'),
+    [
+        (dict(rank=RANK), dict(rank=RECORDS), {}, 'never trained.*Call it loss_rank'),
+        (dict(loss_rank=RANK), {}, {}, 'no entry in loss_forward_mappings'),
+        (
+            dict(loss_rank=RANK),
+            dict(loss_rank=dict(preds_S=dict(from_student=True, recorder='fx'))),
+            {},
+            "preds_S reads recorder 'fx', which is not in student_recorders: fc",
+        ),
+        (
+            dict(loss_rank=RANK),
+            dict(loss_rank=dict(preds_T=dict(from_student=False, recorder='fc', connector='x'))),
+            {},
+            "connector 'x', which is not in connectors: none",
+        ),
+        (
+            dict(loss_rank=RANK),
+            dict(loss_rank=RECORDS),
+            dict(teacher_ckpt='gone.pth'),
+            "'gone.pth' does not exist.*--cfg-options model.teacher_ckpt",
+        ),
+    ],
+)
+def test_check_refuses(losses, mappings, model, message):
+    with pytest.raises(ConfigError, match=message):
+        check_distill_config(distillation(losses, mappings, **model))
+
+
+def test_check_passes():
+    check_distill_config(Config(dict(model=dict(type='ImageClassifier'))))
+    cfg = distillation(
+        dict(loss_rank=RANK), dict(loss_rank=RECORDS), teacher_ckpt='https://host/teacher.pth'
+    )
+    check_distill_config(cfg)
