@@ -70,8 +70,12 @@ def imagenet_options(folder: Path) -> list[str]:
             f'{loader}.num_workers=0',
             f'{loader}.persistent_workers=False',
         ]
-    # Small images: this is about the plumbing of the loss.
-    return [*options, 'train_dataloader.dataset.pipeline.1.scale=64']
+    # Small images and a constant learning rate: this is about the plumbing of the loss.
+    options += ['train_dataloader.dataset.pipeline.1.scale=64', 'param_scheduler=None']
+    for loader in ('val_dataloader', 'test_dataloader'):
+        options.append(f'{loader}.dataset.pipeline.1.scale=64')
+        options.append(f'{loader}.dataset.pipeline.2.crop_size=64')
+    return options
 
 
 def run_tool(*command: str | Path, cwd: Path, check: bool = True, **environment: str):
