@@ -278,7 +278,7 @@ def plan(args: argparse.Namespace) -> tuple[Run, list[Run]]:
     """The teacher's run and the students', from the options."""
     arms = {}
     for item in args.arm:
-        name, equals, config = item.partition('=')
+        name, equals, config = item.rpartition('=')
         if not equals or not name:
             raise ConfigError(f'--arm takes NAME=CONFIG, got {item!r}')
         arms[name] = config
