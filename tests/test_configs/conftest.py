@@ -1,0 +1,3 @@
+from mmkendall import compat
+
+compat.apply()
