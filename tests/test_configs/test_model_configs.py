@@ -47,6 +47,8 @@ def test_network_builds(path):
     with torch.no_grad():
         logits = model(torch.randn(2, 3, 32, 32))
     assert logits.shape == (2, CLASSES[path.parent.name])
+    # Left to the config of the method, which a weight stated here would override.
+    assert 'loss_weight' not in config[path.stem].head.loss
     # The comment at the head of the file states the size.
     count = sum(value.numel() for value in model.parameters())
     assert f'{count:,} parameters' in path.read_text().replace('\n# ', ' ')

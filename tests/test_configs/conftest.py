@@ -1,3 +1,0 @@
-from mmkendall import compat
-
-compat.apply()
