@@ -1,0 +1,20 @@
+"""The networks of the distillation literature that mmpretrain lacks, for 32x32 and ImageNet."""
+
+from mmkendall.models.backbones.cifar_mobilenet_v2 import CifarMobileNetV2
+from mmkendall.models.backbones.cifar_resnet import CifarResNet, CifarStemResNet
+from mmkendall.models.backbones.cifar_shufflenet_v1 import CifarShuffleNetV1
+from mmkendall.models.backbones.cifar_shufflenet_v2 import CifarShuffleNetV2
+from mmkendall.models.backbones.cifar_vgg import CifarVGG
+from mmkendall.models.backbones.mobilenet_v1 import MobileNetV1
+from mmkendall.models.backbones.wide_resnet import WideResNet
+
+__all__ = [
+    'CifarMobileNetV2',
+    'CifarResNet',
+    'CifarShuffleNetV1',
+    'CifarShuffleNetV2',
+    'CifarStemResNet',
+    'CifarVGG',
+    'MobileNetV1',
+    'WideResNet',
+]

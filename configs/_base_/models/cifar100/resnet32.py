@@ -1,0 +1,14 @@
+# ResNet-32 for CIFAR-100: 472,756 parameters.
+resnet32 = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='mmkendall.CifarResNet', depth=32),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(
+        type='mmpretrain.LinearClsHead',
+        num_classes=100,
+        in_channels=64,
+        init_cfg=None,  # torch's own
+        loss=dict(type='mmpretrain.CrossEntropyLoss'),
+        topk=(1, 5),
+    ),
+)

@@ -1,0 +1,15 @@
+# WRN-40-2 for CIFAR-100: 2,255,156 parameters.
+wrn_40_2 = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='mmkendall.WideResNet', depth=40, widen_factor=2),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(
+        type='mmpretrain.LinearClsHead',
+        num_classes=100,
+        in_channels=128,
+        # torch's own weights, but a zero bias
+        init_cfg=dict(type='Uniform', layer='Linear', a=-(128**-0.5), b=128**-0.5),
+        loss=dict(type='mmpretrain.CrossEntropyLoss'),
+        topk=(1, 5),
+    ),
+)

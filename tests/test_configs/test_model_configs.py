@@ -1,0 +1,94 @@
+"""Every network config builds a classifier, and two of them make a pair."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+FOLDER = Path(__file__).parents[2] / 'configs' / '_base_' / 'models'
+FILES = sorted(FOLDER.glob('*/*.py'))
+CLASSES = {'cifar100': 100, 'imagenet': 1000}
+VITS = {'deit_tiny': 5_380_132, 't2t_vit_7': 4_024_010}
+
+# The pairs of the CIFAR-100 tables, teacher first; ShuffleNetV1 belongs to DKD's recipes.
+PAIRS = [
+    ('resnet32x4', 'resnet8x4'),
+    ('vgg13', 'vgg8'),
+    ('wrn_40_2', 'wrn_40_1'),
+    ('wrn_40_2', 'wrn_16_2'),
+    ('resnet56', 'resnet20'),
+    ('resnet110', 'resnet32'),
+    ('resnet110', 'resnet20'),
+    ('resnet32x4', 'shufflenet_v2'),
+    ('resnet32x4', 'wrn_16_2'),
+    ('resnet32x4', 'wrn_40_2'),
+    ('wrn_40_2', 'resnet8x4'),
+    ('wrn_40_2', 'mobilenet_v2'),
+    ('wrn_40_2', 'shufflenet_v1'),
+    ('vgg13', 'mobilenet_v2'),
+    ('resnet50', 'mobilenet_v2'),
+    ('resnet56', 'deit_tiny'),
+    ('resnet56', 't2t_vit_7'),
+]
+
+
+def network(name):
+    return Config.fromfile(FOLDER / f'{name}.py')[Path(name).name]
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: f'{path.parent.name}/{path.stem}')
+def test_network_builds(path):
+    config = Config.fromfile(path)
+    # One variable per file, under the name of the file, so that two files can be inherited.
+    assert list(config) == [path.stem]
+    model = MODELS.build(config[path.stem]).eval()
+    with torch.no_grad():
+        logits = model(torch.randn(2, 3, 32, 32))
+    assert logits.shape == (2, CLASSES[path.parent.name])
+    # Left to the config of the method, which a weight stated here would override.
+    assert 'loss_weight' not in config[path.stem].head.loss
+    # The comment at the head of the file states the size.
+    count = sum(value.numel() for value in model.parameters())
+    assert f'{count:,} parameters' in path.read_text().replace('\n# ', ' ')
+
+
+@pytest.mark.parametrize('name', VITS)
+def test_vision_transformers(name):
+    config = network(f'cifar100/{name}')
+    model = MODELS.build(config)
+    assert sum(value.numel() for value in model.parameters()) == VITS[name]
+    side = config.backbone.img_size
+    model(torch.randn(2, 3, side, side)).sum().backward()
+    assert all(value.grad is not None for value in model.parameters() if value.requires_grad)
+
+
+@pytest.mark.parametrize(('teacher', 'student'), PAIRS)
+def test_pair(tmp_path, teacher, student):
+    bases = [str(FOLDER / 'cifar100' / f'{name}.py') for name in (teacher, student)]
+    (tmp_path / 'pair.py').write_text(
+        f'_base_ = {bases}\nteacher = _base_.{teacher}\nstudent = _base_.{student}\n'
+    )
+    pair = Config.fromfile(tmp_path / 'pair.py')
+    assert pair.teacher == network(f'cifar100/{teacher}')
+    assert pair.student == network(f'cifar100/{student}')
+
+
+@pytest.mark.parametrize(
+    ('name', 'deviation', 'zero_bias'),
+    [
+        # torch draws a linear layer from a uniform of width 2 / sqrt(in_channels).
+        ('resnet8x4', 256**-0.5 / 3**0.5, False),
+        ('wrn_16_2', 128**-0.5 / 3**0.5, True),
+        ('vgg8', 0.01, True),
+        ('mobilenet_v2', 0.01, True),
+        ('shufflenet_v2', 1024**-0.5 / 3**0.5, False),
+    ],
+)
+def test_classifier_initialisation(name, deviation, zero_bias):
+    torch.manual_seed(0)
+    model = MODELS.build(network(f'cifar100/{name}'))
+    model.init_weights()
+    assert model.head.fc.weight.std().item() == pytest.approx(deviation, rel=0.05)
+    assert bool((model.head.fc.bias == 0).all()) is zero_bias
