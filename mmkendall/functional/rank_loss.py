@@ -63,8 +63,9 @@ def kendall_rank_loss(
             (0, 1) that is rounded and is two at least.
         mink: the same for the lowest classes. Not together with ``topk``.
         standardize: z-score both logits over the (selected) classes first, as LSKD does.
-        backend: ``'auto'`` takes the fastest that runs on this input; ``'eager'`` (torch
-            operations in tiles) or ``'reference'`` (the definition, (N, C, C) memory) force one.
+        backend: ``'auto'`` takes the fastest that runs on this input; ``'triton'`` (CUDA kernels),
+            ``'eager'`` (torch operations in tiles) or ``'reference'`` (the definition, (N, C, C)
+            memory) force one.
 
     Returns:
         A scalar, or, under ``'none'``, the shape of ``preds_S`` without ``dim``. float64 for
