@@ -86,7 +86,7 @@ def measure_case(case, options, progress):
         name: rank_loss_step(*arguments, name)
         for name in backends_for(options, classes, surrogate)
     }
-    large = rows * classes**2 * REFERENCE_BYTES > 1e9
+    large = rows * classes**2 * REFERENCE_BYTES > 5e8
     calls |= peers(*arguments, with_compiled=not (options.short and large))
     columns = {
         'case': f'({rows},{classes}) k={steepness:g}',
