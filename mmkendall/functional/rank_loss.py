@@ -8,7 +8,8 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from mmkendall.functional.backends import BACKENDS, choose_backend
+from mmkendall.functional.backends import BACKENDS
+from mmkendall.functional.operator import RankLoss
 
 SURROGATES = ('product', 'diffkendall', 'hard_teacher')
 REDUCTIONS = ('none', 'mean', 'sum')
@@ -62,8 +63,9 @@ def kendall_rank_loss(
             (0, 1) that is rounded and is two at least.
         mink: the same for the lowest classes. Not together with ``topk``.
         standardize: z-score both logits over the (selected) classes first, as LSKD does.
-        backend: ``'auto'`` takes the fastest that runs on this input; ``'eager'`` (torch
-            operations in tiles) or ``'reference'`` (the definition, (N, C, C) memory) force one.
+        backend: ``'auto'`` takes the fastest that runs on this input; ``'triton'`` (CUDA kernels),
+            ``'eager'`` (torch operations in tiles) or ``'reference'`` (the definition, (N, C, C)
+            memory) force one.
 
     Returns:
         A scalar, or, under ``'none'``, the shape of ``preds_S`` without ``dim``. float64 for
@@ -94,7 +96,6 @@ def kendall_rank_loss(
     num_classes = preds_S.shape[dim]
     num_selected = _num_selected(topk, mink, num_classes)
     dtype = torch.float64 if preds_S.dtype == torch.float64 else torch.float32
-    backend = choose_backend(backend, preds_S.device, dtype, num_selected, surrogate)
 
     rows_S, rows_T = (_as_rows(preds, dim).to(dtype) for preds in (preds_S, preds_T))
     if mask is not None:
@@ -123,47 +124,17 @@ def _row_losses(
     rows_S: Tensor, rows_T: Tensor, steepness: float, surrogate: str, backend: str
 ) -> Tensor:
     """Losses (N,) of rows (N, C); NaN for every row that holds a NaN or an infinity."""
-    # x - x is 0 for finite x and NaN else. The gradient of the difference is 0.
-    poison = (rows_S - rows_S).sum(dim=1) + (rows_T - rows_T).sum(dim=1)
     if rows_S.shape[1] < 2 or rows_S.shape[0] == 0:
-        return poison
+        return _zero_or_nan(rows_S, rows_T)
     if backend == 'reference':
         losses = BACKENDS[backend].rank_loss(rows_S, rows_T, steepness, surrogate)
-        return losses + poison.detach()
-    losses = _RankLoss.apply(
-        rows_S.contiguous(), rows_T.contiguous(), poison.detach(), steepness, surrogate, backend
-    )
-    return losses
+        return losses + _zero_or_nan(rows_S, rows_T).detach()
+    return RankLoss.apply(rows_S.contiguous(), rows_T.contiguous(), steepness, surrogate, backend)
 
 
-class _RankLoss(torch.autograd.Function):
-    """Joins a backend's value and gradient, found in one pass, to autograd."""
-
-    @staticmethod
-    def forward(ctx, rows_S, rows_T, poison, steepness, surrogate, backend):
-        run = BACKENDS[backend].rank_loss
-        losses, grad_S = run(rows_S, rows_T, steepness, surrogate, ctx.needs_input_grad[0])
-        grad_T = rows_T.new_empty(0)
-        if ctx.needs_input_grad[1]:
-            if surrogate == 'hard_teacher':
-                grad_T = torch.zeros_like(rows_T)
-            else:  # The other surrogates are symmetric in student and teacher.
-                grad_T = run(rows_T, rows_S, steepness, surrogate, True)[1]
-        ctx.save_for_backward(grad_S, grad_T, poison)
-        return losses + poison
-
-    @staticmethod
-    def backward(ctx, grad_losses):
-        if torch.is_grad_enabled() and grad_losses.requires_grad:
-            raise RuntimeError(
-                'kendall_rank_loss has no second derivative on this backend: '
-                "pass backend='reference' for a double backward"
-            )
-        grad_S, grad_T, poison = ctx.saved_tensors
-        scale = (grad_losses + poison).unsqueeze(1)
-        grad_S = grad_S * scale if ctx.needs_input_grad[0] else None
-        grad_T = grad_T * scale if ctx.needs_input_grad[1] else None
-        return grad_S, grad_T, None, None, None, None
+def _zero_or_nan(rows_S: Tensor, rows_T: Tensor) -> Tensor:
+    """0 for a finite row, NaN else: x - x does that, and its gradient is 0."""
+    return (rows_S - rows_S).sum(dim=1) + (rows_T - rows_T).sum(dim=1)
 
 
 def _as_rows(preds: Tensor, dim: int) -> Tensor:
@@ -190,7 +161,7 @@ def check_options(
     """Raises TypeError or ValueError for what is wrong whatever the logits will be."""
     if not isinstance(steepness, Real) or isinstance(steepness, bool):
         raise TypeError(f'steepness must be a number, got {type(steepness).__name__}')
-    if not (math.isfinite(steepness) and steepness > 0):
+    if not 0 < steepness < math.inf:
         raise ValueError(f'steepness must be positive and finite, got {steepness}')
     if surrogate not in SURROGATES:
         raise ValueError(f'surrogate must be one of {SURROGATES}, got {surrogate!r}')

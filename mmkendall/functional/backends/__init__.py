@@ -19,11 +19,15 @@ from types import ModuleType
 
 import torch
 
-from mmkendall.functional.backends import eager, reference
+from mmkendall.functional.backends import eager, reference, triton_cuda
 
-BACKENDS: dict[str, ModuleType] = {'eager': eager, 'reference': reference}
+BACKENDS: dict[str, ModuleType] = {
+    'triton': triton_cuda,
+    'eager': eager,
+    'reference': reference,
+}
 # What `auto` tries, fastest first. `eager` runs everywhere, so it always ends well.
-PREFERENCE = ('eager',)
+PREFERENCE = ('triton', 'eager')
 
 
 def choose_backend(
@@ -43,6 +47,8 @@ def choose_backend(
     """
     if name == 'auto':
         for candidate in PREFERENCE:
+            if candidate == 'triton' and device.type == 'cpu':
+                continue  # Triton's interpreter is for tests.
             if BACKENDS[candidate].unavailable(device, dtype, num_classes, surrogate) is None:
                 return candidate
     reason = BACKENDS[name].unavailable(device, dtype, num_classes, surrogate)

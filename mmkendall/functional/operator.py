@@ -1,0 +1,106 @@
+"""One operator for all backends but the definition, and its place in autograd."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmkendall.functional.backends import BACKENDS, choose_backend
+
+
+def _compute(
+    preds_S: Tensor,
+    preds_T: Tensor,
+    steepness: float,
+    surrogate: str,
+    backend: str,
+    need_grad_S: bool,
+    need_grad_T: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses of rows and their gradients, by the backend that is asked for.
+
+    Args:
+        preds_S: (N, C) student logits, contiguous, float32 or float64, C >= 2.
+        preds_T: (N, C) teacher logits, likewise.
+        steepness: k.
+        surrogate: one of ``SURROGATES``.
+        backend: a key of ``BACKENDS`` but ``'reference'``, or ``'auto'``.
+        need_grad_S: whether the gradient with respect to ``preds_S`` is wanted.
+        need_grad_T: the same for ``preds_T``.
+
+    Returns:
+        (N,) losses, NaN for a row that holds a NaN or an infinity, and the two gradients of each
+        row's loss, (N, C) or empty. Those of a NaN row may hold any value.
+    """
+    num_classes = preds_S.shape[1]
+    name = choose_backend(backend, preds_S.device, preds_S.dtype, num_classes, surrogate)
+    run = BACKENDS[name].rank_loss
+    losses, grad_S = run(preds_S, preds_T, steepness, surrogate, need_grad_S)
+    if not need_grad_T:
+        grad_T = preds_T.new_empty(0)
+    elif surrogate == 'hard_teacher':
+        grad_T = torch.zeros_like(preds_T)
+    else:  # The other surrogates are symmetric in student and teacher.
+        grad_T = run(preds_T, preds_S, steepness, surrogate, True)[1]
+    # 0 * x is 0 for finite x and NaN else.
+    poison = (preds_S * 0).add_(preds_T * 0).sum(dim=1)
+    return losses.add_(poison), grad_S, grad_T
+
+
+def _compute_shapes(
+    preds_S, preds_T, steepness, surrogate, backend, need_grad_S, need_grad_T
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        preds_S.new_empty(preds_S.shape[0]),
+        torch.empty_like(preds_S) if need_grad_S else preds_S.new_empty(0),
+        torch.empty_like(preds_T) if need_grad_T else preds_T.new_empty(0),
+    )
+
+
+if hasattr(torch.library, 'custom_op'):
+    compute = torch.library.custom_op('mmkendall::rank_loss', _compute, mutates_args=())
+    compute.register_fake(_compute_shapes)
+else:  # torch < 2.4 runs the same function, which torch.compile can't look through.
+    compute = _compute
+
+
+class RankLoss(torch.autograd.Function):
+    """Losses (N,) of rows (N, C), differentiable once."""
+
+    @staticmethod
+    def forward(ctx, preds_S, preds_T, steepness, surrogate, backend):
+        need_grad_S, need_grad_T = ctx.needs_input_grad[:2]
+        losses, grad_S, grad_T = compute(
+            preds_S, preds_T, steepness, surrogate, backend, need_grad_S, need_grad_T
+        )
+        ctx.save_for_backward(preds_S, preds_T, losses, grad_S, grad_T)
+        return losses
+
+    @staticmethod
+    def backward(ctx, grad_losses):
+        preds_S, preds_T, losses, grad_S, grad_T = ctx.saved_tensors
+        # Makes the gradient of a NaN row NaN.
+        scale = (grad_losses + (losses - losses).detach()).unsqueeze(1)
+        grad_S = grad_S * scale if ctx.needs_input_grad[0] else None
+        grad_T = grad_T * scale if ctx.needs_input_grad[1] else None
+        if torch.is_grad_enabled():  # create_graph=True
+            grad_S, grad_T = _NoSecondDerivative.apply(grad_S, grad_T, preds_S, preds_T)
+        return grad_S, grad_T, None, None, None
+
+
+class _NoSecondDerivative(torch.autograd.Function):
+    """Passes gradients on as functions of the logits, whose derivative is an error.
+
+    Without it a penalty on the gradient would silently lose the part of the ranking loss.
+    """
+
+    @staticmethod
+    def forward(ctx, grad_S, grad_T, preds_S, preds_T):
+        return grad_S, grad_T
+
+    @staticmethod
+    def backward(ctx, *grads):
+        raise RuntimeError(
+            'kendall_rank_loss has no second derivative on this backend: '
+            "pass backend='reference' for a double backward"
+        )

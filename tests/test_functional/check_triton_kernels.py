@@ -1,0 +1,149 @@
+"""Run by test_triton.py: the kernels against the definition in float64.
+
+On a CPU they run in Triton's interpreter, on a CUDA device as they are.
+"""
+
+import pytest
+import torch
+
+from mmkendall.functional import SURROGATES, kendall_rank_loss
+from mmkendall.functional.backends import reference, triton_cuda, triton_kernels
+
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+CASES = [
+    (surrogate, algorithm)
+    for surrogate in SURROGATES
+    for algorithm in ('dense', 'window')
+    if (surrogate, algorithm) != ('diffkendall', 'window')
+]
+
+
+def draw(num_rows, num_classes, spread=2.5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return (spread * torch.randn(2, num_rows, num_classes, generator=generator)).to(DEVICE)
+
+
+def check(preds_S, preds_T, steepness, surrogate, algorithm):
+    losses, grad = triton_cuda.rank_loss(
+        preds_S, preds_T, steepness, surrogate, True, algorithm=algorithm
+    )
+    exact = preds_S.double().requires_grad_()
+    expected = reference.rank_loss(exact, preds_T.double(), steepness, surrogate)
+    (expected_grad,) = torch.autograd.grad(expected.sum(), exact)
+    assert (losses - expected).abs().max() <= 1e-6
+    # Beside its norm: a gradient below 1e-12 of its bound 2k / C is as good as none.
+    bound = 1e-5 * expected_grad.norm() + 1e-12 * steepness / preds_S.shape[1]
+    assert (grad - expected_grad).norm() <= bound
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@pytest.mark.parametrize('steepness', [1e-3, 0.5, 7.0, 100.0])
+@pytest.mark.parametrize('shape', [(3, 2), (2, 33), (2, 130)])
+def test_definition(shape, steepness, surrogate, algorithm):
+    check(*draw(*shape), steepness, surrogate, algorithm)
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@pytest.mark.parametrize('steepness', [1.0, 50.0])
+def test_ties_and_signed_zeros(steepness, surrogate, algorithm):
+    preds_S, preds_T = draw(3, 70).round()
+    preds_S[0], preds_T[1] = 1.5, -0.5
+    preds_S[2, ::2] *= -1
+    check(preds_S, preds_T, steepness, surrogate, algorithm)
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@pytest.mark.parametrize('spread', [1e-4, 1e4, 1e18])
+def test_scale(spread, surrogate, algorithm):
+    check(*draw(2, 40, spread), 1.0, surrogate, algorithm)
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+def test_one_outlier(surrogate, algorithm):
+    preds_S, preds_T = draw(2, 70, 0.1)
+    preds_S[:, 3] = 1e6
+    preds_T[:, 5] = -1e6
+    check(preds_S, preds_T, 10.0, surrogate, algorithm)
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+def test_shares_of_the_columns_and_of_a_chunk(surrogate, algorithm, monkeypatch):
+    monkeypatch.setattr(triton_cuda, 'MIN_COLUMNS', 50)
+    monkeypatch.setattr(triton_cuda, 'MIN_PROGRAMS', 9)
+    if DEVICE == 'cpu':  # Compiled kernels can't see the change, which is for the interpreter.
+        monkeypatch.setattr(triton_kernels, 'CHUNK', 64)
+    preds_S, preds_T = draw(1, 190)
+    assert triton_cuda._grid(preds_S)[2] == 3
+    check(preds_S, preds_T, 3.0, surrogate, algorithm)
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+def test_value_alone(surrogate, algorithm):
+    preds_S, preds_T = draw(2, 50)
+    losses, _ = triton_cuda.rank_loss(preds_S, preds_T, 5.0, surrogate, True, algorithm)
+    alone, grad = triton_cuda.rank_loss(preds_S, preds_T, 5.0, surrogate, False, algorithm)
+    assert torch.equal(losses, alone)
+    assert grad.numel() == 0
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+def test_the_same_bits_every_time(surrogate, algorithm):
+    shape = (8, 2000) if DEVICE == 'cuda' else (2, 100)
+    preds_S, preds_T = draw(*shape)
+    runs = [
+        triton_cuda.rank_loss(preds_S, preds_T, 10.0, surrogate, True, algorithm) for _ in range(3)
+    ]
+    for losses, grad in runs[1:]:
+        assert torch.equal(losses, runs[0][0])
+        assert torch.equal(grad, runs[0][1])
+
+
+def test_window_by_itself_for_many_classes():
+    check(*draw(1, 520), 100.0, 'product', 'auto')
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+def test_through_the_public_function(dtype):
+    preds_S, preds_T = (preds.to(dtype).mT for preds in draw(20, 6))
+    preds_S = preds_S.detach().requires_grad_()
+    loss = kendall_rank_loss(preds_S, preds_T, 2.0, backend='triton')
+    exact = preds_S.detach().double().requires_grad_()
+    expected = kendall_rank_loss(exact, preds_T.double(), 2.0, backend='reference')
+    (grad,), (expected_grad,) = (
+        torch.autograd.grad(*pair) for pair in ((loss, preds_S), (expected, exact))
+    )
+    torch.testing.assert_close(loss.double(), expected, rtol=0, atol=1e-6)
+    assert grad.dtype == dtype
+    torch.testing.assert_close(
+        grad.double(), expected_grad, rtol=max(1e-5, torch.finfo(dtype).eps), atol=1e-7
+    )
+
+
+def test_a_row_that_is_not_finite_harms_no_other():
+    preds_S, preds_T = draw(4, 40)
+    preds_S[1, 3], preds_T[2, 5] = float('nan'), float('inf')
+    losses = kendall_rank_loss(preds_S, preds_T, 2.0, reduction='none', backend='triton')
+    assert losses.isnan().tolist() == [False, True, True, False]
+
+
+@pytest.mark.skipif(DEVICE == 'cpu', reason='too many classes for the interpreter')
+@pytest.mark.parametrize('num_classes', [21_841, 128_256, 262_144])
+@pytest.mark.parametrize('steepness', [1.0, 100.0])
+def test_many_classes(num_classes, steepness):
+    preds_S, preds_T = draw(2, num_classes)
+    losses, grad = triton_cuda.rank_loss(preds_S, preds_T, steepness, 'product', True)
+    some = torch.arange(0, num_classes, num_classes // 64, device=DEVICE)
+    exact_S, exact_T = preds_S.double(), preds_T.double()
+    ordering = torch.tanh(steepness * (exact_S[:, some, None] - exact_S[:, None, :]))
+    weight = torch.tanh(steepness * (exact_T[:, some, None] - exact_T[:, None, :]))
+    pairs = num_classes * (num_classes - 1)
+    expected = -2 * steepness / pairs * (weight * (1 - ordering**2)).sum(dim=2)
+    assert (grad[:, some] - expected).norm() <= 1e-5 * expected.norm()
+    blocks = torch.arange(num_classes, device=DEVICE).split(64)
+    total = torch.zeros(2, dtype=torch.float64, device=DEVICE)
+    for block in blocks:
+        total += (
+            torch.tanh(steepness * (exact_S[:, block, None] - exact_S[:, None, :]))
+            * torch.tanh(steepness * (exact_T[:, block, None] - exact_T[:, None, :]))
+        ).sum(dim=(1, 2))
+    assert (losses - (1 - total / pairs)).abs().max() <= 1e-6

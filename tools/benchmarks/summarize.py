@@ -1,0 +1,317 @@
+"""docs/benchmarks.md from the CSVs: each figure beside its bar, then the tables."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import console, growth_exponent, readable
+from rich.table import Table
+
+from mmkendall.functional.backends import PREFERENCE
+
+COLUMNS = {
+    'rank_loss_speed': (
+        *('case', 'dtype', 'surrogate', 'subject', 'median_s', 'p20_s', 'p80_s'),
+        *('extra_bytes', 'ratio', 'value_error', 'grad_error'),
+    ),
+    'class_scaling': (
+        *('case', 'classes', 'subject', 'median_s', 'p20_s', 'p80_s', 'extra_bytes', 'ratio'),
+    ),
+    'training_step_share': (
+        *('case', 'rows', 'classes', 'steepness', 'subject', 'median_s', 'p20_s', 'p80_s'),
+        'share of the step',
+    ),
+    'tau_speed': ('case', 'subject', 'median_s', 'p20_s', 'p80_s', 'extra_bytes', 'ratio'),
+}
+HEADER = """# Benchmarks
+
+Written by `python tools/benchmarks/summarize.py` from the CSVs in `docs/benchmarks/`; not to be
+edited by hand. Figures for the loss are forward and backward through `kendall_rank_loss`. All
+subjects of a case ran in turns in one process; times are medians, with the 20th and 80th
+percentiles in the tables. Ratios compare medians of the same run.
+"""
+
+
+class Results:
+    """The rows of one kind of device at one number of threads."""
+
+    def __init__(self, rows: list[dict[str, str]]) -> None:
+        self.rows = rows
+        subjects = {row['subject'] for row in rows}
+        self.fastest = next((name for name in PREFERENCE if name in subjects), '')
+
+    def select(self, benchmark: str, **columns: object) -> list[dict[str, str]]:
+        """Float32 rows, or those of a benchmark without dtype, that have these values."""
+        return [
+            row
+            for row in self.rows
+            if row['benchmark'] == benchmark
+            and row['dtype'] in ('float32', '')
+            and row['surrogate'] in ('product', '')
+            and all(same(row[name], value) for name, value in columns.items())
+        ]
+
+    def value(self, column: str, benchmark: str, **columns: object) -> float | None:
+        found = [row[column] for row in self.select(benchmark, **columns) if row[column] != '']
+        return float(found[0]) if found else None
+
+    def quotient(
+        self, column: str, upper: str, lower: str, benchmark: str, **columns: object
+    ) -> float | None:
+        """A column of one subject over that of another in the same case."""
+        above, below = (
+            self.value(column, benchmark, subject=subject, **columns) for subject in (upper, lower)
+        )
+        if above is None or below is None:
+            return None
+        return above / max(below, 1e-9)
+
+    def speedup(self, subject: str, **columns: object) -> float | None:
+        """Over the reference, the least of the steepnesses that were measured."""
+        cases = {row['steepness'] for row in self.select('rank_loss_speed', **columns)}
+        columns.pop('steepness', None)
+        found = [
+            self.quotient(
+                'median_s', 'reference', subject, 'rank_loss_speed', steepness=case, **columns
+            )
+            for case in cases
+        ]
+        return min((ratio for ratio in found if ratio is not None), default=None)
+
+    def share(self, case: str, classes: int) -> float | None:
+        """Of a training step, in percent, the most of the steepnesses."""
+        found = self.select(
+            'training_step_share', case=case, classes=classes, subject=self.fastest
+        )
+        return max((100 / float(row['ratio']) for row in found), default=None)
+
+    def over_dense(self, steepness: float) -> float | None:
+        return self.quotient(
+            'median_s',
+            f'{self.fastest}, dense',
+            self.fastest,
+            'class_scaling',
+            classes=128_256,
+            steepness=steepness,
+        )
+
+    def exponent(self, steepness: float) -> float | None:
+        found = [
+            (int(row['classes']), float(row['median_s']))
+            for row in self.select('class_scaling', steepness=steepness, subject=self.fastest)
+            if int(row['classes']) >= 4096
+        ]
+        if not found or max(found)[0] < 128_256:
+            return None
+        return growth_exponent(*zip(*found, strict=True))
+
+    def over_divergence(self) -> float | None:
+        cases = {
+            row['steepness']
+            for row in self.select('rank_loss_speed', rows=256, classes=1000, subject='KL')
+        }
+        found = [
+            self.quotient(
+                'median_s',
+                self.fastest,
+                'KL',
+                'rank_loss_speed',
+                rows=256,
+                classes=1000,
+                steepness=case,
+            )
+            for case in cases
+        ]
+        return max((ratio for ratio in found if ratio is not None), default=None)
+
+    def worst(self, column: str) -> float | None:
+        found = self.select('rank_loss_speed', subject=self.fastest)
+        return max((float(row[column]) for row in found if row[column] != ''), default=None)
+
+    def most_memory(self) -> float | None:
+        found = self.select('class_scaling', classes=128_256, subject=self.fastest)
+        sizes = [float(row['extra_bytes']) / 1e6 for row in found if row['extra_bytes'] != '']
+        return max(sizes, default=None)
+
+    def slowest(self, scale: float, **columns: object) -> float | None:
+        found = self.select('rank_loss_speed', subject=self.fastest, **columns)
+        return max((float(row['median_s']) * scale for row in found), default=None)
+
+
+def same(cell: str, value: object) -> bool:
+    return float(cell or 'nan') == value if isinstance(value, (int, float)) else cell == value
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure and what it has to reach."""
+
+    what: str
+    limit: float
+    unit: str
+    at_least: bool
+    figure: Callable[[Results], float | None]
+    kind: str = 'cpu'
+
+    def verdict(self, results: Results | None) -> tuple[str, str]:
+        figure = None if results is None else self.figure(results)
+        if figure is None:
+            return '', 'not measured'
+        met = figure >= self.limit if self.at_least else figure < self.limit
+        return f'{figure:.3g}{self.unit}', 'met' if met else '**not met**'
+
+    @property
+    def bar(self) -> str:
+        return f'{"at least" if self.at_least else "under"} {self.limit:g}{self.unit}'
+
+
+def at_large(subject: str, steepness: float, rows: int = 256) -> Callable[[Results], float | None]:
+    return lambda results: results.speedup(
+        subject or results.fastest, rows=rows, classes=1000, steepness=steepness
+    )
+
+
+def less_memory(results: Results) -> float | None:
+    return results.quotient(
+        'extra_bytes', 'reference', results.fastest, 'rank_loss_speed', rows=256, classes=1000
+    )
+
+
+def over_tau(subject: str) -> Callable[[Results], float | None]:
+    return lambda results: results.quotient(
+        'median_s', subject, 'kendall_tau', 'tau_speed', rows=1000, classes=1000
+    )
+
+
+def worst(column: str) -> Callable[[Results], float | None]:
+    return lambda results: results.worst(column)
+
+
+BARS = (
+    Bar('(256,1000), k=1, over the reference', 250, 'x', True, at_large('', 1.0)),
+    Bar('(256,1000), k=100, over the reference', 400, 'x', True, at_large('', 100.0)),
+    Bar('(256,1000), less extra memory', 500, 'x', True, less_memory),
+    Bar(
+        *('(128,100), any k, over the reference', 30, 'x', True),
+        lambda results: results.speedup(results.fastest, rows=128, classes=100),
+    ),
+    Bar(
+        *('(64,10), over the reference', 1, 'x', True),
+        lambda results: results.speedup(results.fastest, rows=64, classes=10),
+    ),
+    *(
+        Bar(
+            *(f'(1,128256), k={steepness:g}, over the dense algorithm', limit, 'x', True),
+            lambda results, steepness=steepness: results.over_dense(steepness),
+        )
+        for steepness, limit in ((1.0, 100), (10.0, 10), (100.0, 15))
+    ),
+    Bar('(1,128256), extra memory', 16, ' MB', False, Results.most_memory),
+    *(
+        Bar(
+            *(f'share of a ResNet-20 step, batch 64, C={classes}', limit, ' %', False),
+            lambda results, classes=classes: results.share('ResNet-20 32x32', classes),
+        )
+        for classes, limit in ((1000, 5), (100, 0.2))
+    ),
+    Bar('torch alone, (64,1000), k=1', 12, 'x', True, at_large('eager', 1.0, 64)),
+    Bar('torch alone, (64,1000), k=100', 30, 'x', True, at_large('eager', 100.0, 64)),
+    Bar('tau-b, 1000 rows of 1000, over torchmetrics', 50, 'x', True, over_tau('torchmetrics')),
+    Bar('tau-b, 1000 rows of 1000, over scipy', 5, 'x', True, over_tau('scipy')),
+    *(
+        Bar(
+            *(f'growth with C from 4096 to 128256, k={steepness:g}', 1.3, '', False),
+            lambda results, steepness=steepness: results.exponent(steepness),
+        )
+        for steepness in (1.0, 100.0)
+    ),
+    Bar(
+        *('(256,1000), any k, over the reference', 40, 'x', True),
+        lambda results: results.speedup(results.fastest, rows=256, classes=1000),
+        'cuda',
+    ),
+    Bar(
+        *('(256,1000), any k', 250, ' µs', False),
+        lambda results: results.slowest(1e6, rows=256, classes=1000),
+        'cuda',
+    ),
+    Bar(
+        *('share of a ResNet-18 step, batch 256, C=1000', 1, ' %', False),
+        lambda results: results.share('ResNet-18 224x224', 1000),
+        'cuda',
+    ),
+    *(
+        bar
+        for kind in ('cpu', 'cuda')
+        for bar in (
+            Bar('error of the value', 1e-6, '', False, worst('value_error'), kind),
+            Bar('error of the gradient', 1e-5, '', False, worst('grad_error'), kind),
+            Bar('goal: (256,1000), times KL', 3, 'x', False, Results.over_divergence, kind),
+        )
+    ),
+)
+
+
+def read(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """The rows of each CSV, by its stem: benchmark, kind of device and threads."""
+    found = {}
+    for path in sorted(folder.glob('*_*_*t.csv')):
+        with path.open(newline='') as file:
+            found[path.stem] = list(csv.DictReader(file))
+    return found
+
+
+def bar_table(files: dict[str, list[dict[str, str]]]) -> list[tuple[str, ...]]:
+    results = {}
+    for kind in ('cpu', 'cuda'):
+        rows = [row for stem, own in files.items() if stem.endswith(f'_{kind}_1t') for row in own]
+        results[kind] = Results(rows) if rows else None
+    return [(bar.kind.upper(), bar.what, bar.bar, *bar.verdict(results[bar.kind])) for bar in BARS]
+
+
+def markdown_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ('---',) * len(head), *rows]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def section(stem: str, rows: list[dict[str, str]], folder: Path) -> str:
+    columns = COLUMNS[rows[0]['benchmark']]
+    where = rows[0]
+    rows = [{**row, 'share of the step': f'{100 / float(row["ratio"]):.3g} %'} for row in rows]
+    lines = [
+        f'## {stem}',
+        f'{where["device"]}, threads: {where["threads"]}, Python {where["python"]}, commit '
+        f'{where["commit"]}. {where["versions"]}.',
+        markdown_table(
+            columns, [tuple(readable(name, row[name]) for name in columns) for row in rows]
+        ),
+    ]
+    if (folder / f'{stem}.png').exists():
+        lines.insert(2, f'![{stem}](benchmarks/{stem}.png)')
+    return '\n\n'.join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--folder', type=Path, default=Path('docs/benchmarks'), help='of the CSVs')
+    parser.add_argument('--output', type=Path, help='the page to write; none without it')
+    options = parser.parse_args()
+    files = read(options.folder)
+    head = ('device', 'what', 'bar', 'measured', 'verdict')
+    bars = bar_table(files)
+    table = Table(*head, title='Each figure beside its bar, one thread')
+    for row in bars:
+        table.add_row(*(cell.replace('**', '') for cell in row))
+    console.print(table)
+    if options.output:
+        sections = [section(stem, rows, options.folder) for stem, rows in files.items()]
+        bars_section = '## The bars, one thread\n\n' + markdown_table(head, bars)
+        options.output.write_text('\n\n'.join([HEADER.rstrip(), bars_section, *sections]) + '\n')
+
+
+if __name__ == '__main__':
+    main()

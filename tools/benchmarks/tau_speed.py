@@ -1,0 +1,69 @@
+"""Exact tau-b of many rows: kendall_tau against scipy and torchmetrics."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+from common import draw_logits, measure, parse_arguments, save, show
+from rich.progress import Progress
+from scipy.stats import kendalltau
+
+from mmkendall.functional import kendall_tau
+
+BENCHMARK = 'tau_speed'
+SHORT = [(100, 100), (1000, 1000)]
+FULL = [(100, 10), (100, 100), (100, 1000), (1000, 1000), (10_000, 100), (10, 21_841)]
+
+
+def measure_shape(rows, classes, options, progress):
+    preds_S, preds_T = draw_logits(rows, classes, options.device)
+    preds_S = preds_S.detach()
+    arrays = preds_S.cpu().numpy(), preds_T.cpu().numpy()
+    calls = {
+        'kendall_tau': lambda: kendall_tau(preds_S, preds_T),
+        'scipy': lambda: [kendalltau(*pair).statistic for pair in zip(*arrays, strict=True)],
+    }
+    try:
+        from torchmetrics.functional import kendall_rank_corrcoef
+    except ImportError:
+        pass
+    else:
+        calls['torchmetrics'] = lambda: kendall_rank_corrcoef(preds_S.T, preds_T.T)
+    case = {'case': f'({rows},{classes})', 'rows': rows, 'classes': classes, 'dtype': 'float32'}
+    return measure(BENCHMARK, case, calls, 'scipy', options, progress)
+
+
+def plot(rows, path):
+    cases = list(dict.fromkeys(row['case'] for row in rows))
+    figure, axis = plt.subplots(figsize=(8, 5), layout='constrained')
+    for marker, subject in zip('osD', dict.fromkeys(row['subject'] for row in rows), strict=False):
+        own = [row for row in rows if row['subject'] == subject]
+        axis.plot(
+            [cases.index(row['case']) for row in own],
+            [row['median_s'] for row in own],
+            marker,
+            label=subject,
+        )
+    axis.set_xticks(range(len(cases)), cases)
+    axis.set(xlabel='(rows, classes)', ylabel='s', yscale='log')
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    options = parse_arguments(__doc__)
+    rows = []
+    with Progress(transient=True) as progress:
+        for shape in SHORT if options.short else FULL:
+            rows += measure_shape(*shape, options, progress)
+    show(
+        rows,
+        'Exact tau-b; ratio: times faster than scipy',
+        ('case', 'subject', 'median_s', 'p20_s', 'p80_s', 'extra_bytes', 'ratio'),
+    )
+    _, picture = save(BENCHMARK, rows, options)
+    plot(rows, picture)
+
+
+if __name__ == '__main__':
+    main()
