@@ -198,16 +198,17 @@ def summarize(results: list[dict]) -> list[dict]:
 
 def print_table(rows: list[dict], console: Console) -> None:
     """The summary, for people."""
+    seeds = max(row['seeds'] for row in rows)
     table = Table(
-        caption='Test images, last epoch: mean ± standard deviation over the seeds. tau: '
-        "Kendall's tau-b\nto the teacher's ranking of the classes; tau low: of the half that it "
-        'puts lowest.'
+        caption=f'Test images, last epoch, {seeds} seeds: mean ± standard deviation.\n'
+        "tau: Kendall's tau-b to the teacher's ranking of the classes;\n"
+        'tau low: of the half of the classes that it puts lowest.'
     )
     table.add_column('', no_wrap=True)
-    for heading in ('seeds', 'top-1 %', 'tau', 'tau low', 'seconds'):
+    for heading in ('top-1 %', 'tau', 'tau low', 'seconds'):
         table.add_column(heading, justify='right', no_wrap=True)
     for row in rows:
-        cells = [row['arm'], str(row['seeds'])]
+        cells = [row['arm']]
         for metric, digits in ((TOP1, 2), (TAU, 3), (TAU_LOW, 3)):
             if metric not in row:
                 cells.append('')
