@@ -1,5 +1,5 @@
 """What a config can name in place of a model, a loss, a connector or a distiller."""
 
-from mmkendall.models.losses import KendallRankLoss
+from mmkendall.models.losses import CTKDLoss, DKDLoss, KendallRankLoss, MLKDLoss
 
-__all__ = ['KendallRankLoss']
+__all__ = ['CTKDLoss', 'DKDLoss', 'KendallRankLoss', 'MLKDLoss']
