@@ -1,6 +1,6 @@
 """What a config can name in place of a model, a loss, a connector or a distiller."""
 
-from mmkendall.models import distillers
+from mmkendall.models import data_preprocessors, distillers
 from mmkendall.models.connectors import LogitStandardization
 from mmkendall.models.losses import CTKDLoss, DKDLoss, KendallRankLoss, MLKDLoss
 
@@ -10,5 +10,6 @@ __all__ = [
     'KendallRankLoss',
     'LogitStandardization',
     'MLKDLoss',
+    'data_preprocessors',
     'distillers',
 ]
