@@ -7,7 +7,9 @@ READY := $(VENV)/ready
 DIGITS := configs/digits
 PAIR := resnet18-w16_resnet18-w4_1xb64_digits
 
-.PHONY: help install demo test lint format clean
+METHODS := kd ctkd dkd mlkd lskd dist
+
+.PHONY: help install demo demo-methods test lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +32,14 @@ demo: $(READY) ## Train a teacher and three kinds of students on real digits, co
 	    --arm "student alone=$(DIGITS)/resnet18-w4_1xb64_digits.py" \
 	          "KD=$(DIGITS)/kd_logits_$(PAIR).py" \
 	          "KD + ranking=$(DIGITS)/kd-rank_logits_$(PAIR).py"
+
+demo-methods: $(READY) ## Train every method without and with ranking on the digits, compare them
+	$(BIN)/python tools/compare.py --work-dir work_dirs/demo-methods --seeds 0 \
+	    --teacher $(DIGITS)/resnet18-w16_1xb64_digits.py \
+	    --arm "student alone=$(DIGITS)/resnet18-w4_1xb64_digits.py" \
+	    $(foreach method,$(METHODS), \
+	        "$(method)=$(DIGITS)/$(method)_logits_$(PAIR).py" \
+	        "$(method) + ranking=$(DIGITS)/$(method)-rank_logits_$(PAIR).py")
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest

@@ -10,16 +10,15 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmkendall.models.losses import KendallRankLoss
+from mmkendall.models.losses.logit_losses import (
+    LOGIT_LOSSES,
+    find_logit_losses,
+    rank_mapping,
+    rank_names,
+)
 
 RANK_LOSS = 'mmkendall.KendallRankLoss'
-# The losses on logits that we know, and what they call the student's and the teacher's.
-LOGIT_LOSSES = {
-    'KLDivergence': ('preds_S', 'preds_T'),
-    'DKDLoss': ('preds_S', 'preds_T'),
-    'KDSoftCELoss': ('preds_S', 'preds_T'),
-    'DISTLoss': ('logits_S', 'logits_T'),
-    'WSLD': ('student', 'teacher'),
-}
+RANK_DISTILLER = 'mmkendall.RankAugmentedDistiller'
 
 
 class ConfigError(ValueError):
@@ -89,7 +88,7 @@ def add_rank_loss(cfg: Config, options: dict[str, Any]) -> dict[str, dict]:
         The entries that were added to ``distill_losses``, by name.
 
     Raises:
-        ConfigError: no distiller, no logit loss that we know, or an entry of that name exists.
+        ConfigError: no distiller, no logit loss that we know, or it has the ranking loss already.
     """
     distiller = _distiller(cfg)
     if distiller is None:
@@ -97,13 +96,14 @@ def add_rank_loss(cfg: Config, options: dict[str, Any]) -> dict[str, dict]:
             '--rank-loss needs a distillation config, one with model.distiller; '
             f'this config trains a {cfg.get("model", {}).get("type")}'
         )
+    if distiller.get('type') == RANK_DISTILLER:
+        raise ConfigError(
+            f'--rank-loss: the config has a {RANK_DISTILLER}, which adds the ranking loss itself; '
+            'set its options with --cfg-options model.distiller.rank_loss.NAME=VALUE'
+        )
     losses = distiller.get('distill_losses') or {}
     mappings = distiller.get('loss_forward_mappings') or {}
-    beside = [
-        name
-        for name, loss in losses.items()
-        if _plain_type(loss) in LOGIT_LOSSES and name in mappings
-    ]
+    beside = find_logit_losses(losses, mappings)
     if not beside:
         found = ', '.join(f'{name} ({loss.get("type")})' for name, loss in losses.items())
         raise ConfigError(
@@ -113,17 +113,13 @@ def add_rank_loss(cfg: Config, options: dict[str, Any]) -> dict[str, dict]:
             'yourself'
         )
     added = {}
-    for name in beside:
-        rank_name = 'loss_rank' if len(beside) == 1 else f'loss_rank_{name.removeprefix("loss_")}'
+    for name, rank_name in rank_names(beside).items():
         if rank_name in losses:
             raise ConfigError(f'--rank-loss: the config already has an entry {rank_name!r}')
-        student, teacher = LOGIT_LOSSES[_plain_type(losses[name])]
         weight = losses[name].get('loss_weight', 1.0)
         added[rank_name] = dict(type=RANK_LOSS, **{'loss_weight': weight, **options})
         losses[rank_name] = ConfigDict(added[rank_name])
-        mappings[rank_name] = ConfigDict(
-            preds_S=dict(mappings[name][student]), preds_T=dict(mappings[name][teacher])
-        )
+        mappings[rank_name] = ConfigDict(rank_mapping(losses[name], mappings[name]))
     return added
 
 
@@ -187,8 +183,3 @@ def _check_record(distiller: ConfigDict, where: str, record: dict) -> None:
 def _distiller(cfg: Config) -> ConfigDict | None:
     model = cfg.get('model')
     return model.get('distiller') if isinstance(model, dict) else None
-
-
-def _plain_type(loss: dict) -> str:
-    """``'KLDivergence'`` for ``'mmrazor.KLDivergence'`` too."""
-    return str(loss.get('type')).rpartition('.')[2]

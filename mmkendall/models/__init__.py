@@ -1,5 +1,6 @@
 """What a config can name in place of a model, a loss, a connector or a distiller."""
 
+from mmkendall.models import data_preprocessors, distillers
 from mmkendall.models.backbones import (
     CifarMobileNetV2,
     CifarResNet,
@@ -10,16 +11,23 @@ from mmkendall.models.backbones import (
     MobileNetV1,
     WideResNet,
 )
-from mmkendall.models.losses import KendallRankLoss
+from mmkendall.models.connectors import LogitStandardization
+from mmkendall.models.losses import CTKDLoss, DKDLoss, KendallRankLoss, MLKDLoss
 
 __all__ = [
+    'CTKDLoss',
     'CifarMobileNetV2',
     'CifarResNet',
     'CifarShuffleNetV1',
     'CifarShuffleNetV2',
     'CifarStemResNet',
     'CifarVGG',
+    'DKDLoss',
     'KendallRankLoss',
+    'LogitStandardization',
+    'MLKDLoss',
     'MobileNetV1',
     'WideResNet',
+    'data_preprocessors',
+    'distillers',
 ]

@@ -134,3 +134,10 @@ def test_check_passes():
         dict(loss_rank=RANK), dict(loss_rank=RECORDS), teacher_ckpt='https://host/teacher.pth'
     )
     check_distill_config(cfg)
+
+
+def test_not_added_where_the_distiller_adds_it():
+    cfg = distillation(dict(loss_kl=dict(type='KLDivergence')), dict(loss_kl=RECORDS))
+    cfg.model.distiller.type = 'mmkendall.RankAugmentedDistiller'
+    with pytest.raises(ConfigError, match=r'model\.distiller\.rank_loss\.NAME=VALUE'):
+        add_rank_loss(cfg, {})

@@ -1,5 +1,7 @@
 """The operator behind the backends: autograd, autocast, torch.compile and DDP."""
 
+import shutil
+
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -82,6 +84,7 @@ def test_compiles_with_every_option():
 
 
 @needs_custom_op
+@pytest.mark.skipif(shutil.which('c++') is None, reason='inductor needs a C++ compiler')
 def test_compiles_with_inductor_beside_other_losses():
     def total(preds_S, preds_T):
         divergence = nn.functional.kl_div(

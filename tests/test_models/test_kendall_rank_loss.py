@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import inspect
+import math
 
 import pytest
 import torch
+import torch.distributed as dist
 from mmengine.registry import MODELS
+from torch import multiprocessing, nn
 
 from mmkendall import kendall_rank_loss
 from mmkendall.models import KendallRankLoss
 
 
 def test_options_are_those_of_the_function():
-    """One name and one default for one thing; the module adds two arguments of its own."""
+    """One name and one default for one thing; the module adds arguments of its own.
+
+    The function needs no ``across``: ``dim=0`` ranks the images of logits (N, C).
+    """
     function = {
         name: parameter.default
         for name, parameter in inspect.signature(kendall_rank_loss).parameters.items()
@@ -21,7 +27,8 @@ def test_options_are_those_of_the_function():
         name: parameter.default
         for name, parameter in inspect.signature(KendallRankLoss).parameters.items()
     }
-    assert module == {**function, 'loss_weight': 1.0, 'teacher_detach': True}
+    of_the_module = dict(across='classes', gather=False, loss_weight=1.0, teacher_detach=True)
+    assert module == {**function, **of_the_module}
 
 
 @pytest.mark.parametrize(
@@ -54,3 +61,91 @@ def test_teacher_detach(detach):
 def test_wrong_option_fails_when_built():
     with pytest.raises(ValueError, match=r"backend must be one of .*got 'eagr'"):
         MODELS.build(dict(type='mmkendall.KendallRankLoss', backend='eagr'))
+
+
+def tau_of_each_class(student: torch.Tensor, teacher: torch.Tensor, k: float) -> list[float]:
+    """1 - tau_d over the images, one class after the other, pair by pair."""
+    losses = []
+    for column_S, column_T in zip(student.T.tolist(), teacher.T.tolist(), strict=True):
+        pairs = [
+            math.tanh(k * (column_T[i] - column_T[j])) * math.tanh(k * (column_S[i] - column_S[j]))
+            for i in range(len(column_S))
+            for j in range(i)
+        ]
+        losses.append(1 - sum(pairs) / len(pairs))
+    return losses
+
+
+@pytest.mark.parametrize('masked', [False, True])
+def test_across_the_batch_equals_its_definition(masked):
+    student, teacher = torch.randn(2, 6, 4, dtype=torch.float64)
+    mask = torch.tensor([True, False, True, True, False, True]) if masked else None
+    counted = mask if masked else slice(None)
+    expected = tau_of_each_class(student[counted], teacher[counted], 0.8)
+    for reduction, value in (
+        ('none', expected),
+        ('mean', sum(expected) / 4),
+        ('sum', sum(expected)),
+    ):
+        loss = KendallRankLoss(0.8, reduction=reduction, across='batch', loss_weight=3.0)
+        expected_loss = 3 * torch.tensor(value, dtype=torch.float64)
+        torch.testing.assert_close(loss(student, teacher, mask), expected_loss)
+
+
+@pytest.mark.parametrize('num_images', [0, 1])
+def test_across_a_batch_without_pairs(num_images):
+    student = torch.randn(num_images, 4, requires_grad=True)
+    loss = KendallRankLoss(across='batch')(student, torch.randn(num_images, 4))
+    loss.backward()
+    assert loss.item() == 0
+    assert (student.grad == 0).all()
+
+
+def _train_step(rank: int, folder: str, world_size: int, batches: list[slice]) -> None:
+    """One process: its part of the batch through DistributedDataParallel, gradients to a file."""
+    store = f'file://{folder}/store{world_size}'
+    dist.init_process_group('gloo', init_method=store, rank=rank, world_size=world_size)
+    torch.manual_seed(0)
+    model = nn.parallel.DistributedDataParallel(nn.Linear(3, 4))
+    images, teacher = torch.randn(7, 3), torch.randn(7, 4)
+    mask = torch.tensor([True, True, False, True, True, True, True])
+    part = batches[rank]
+    loss = KendallRankLoss(0.8, across='batch', gather=True)
+    value = loss(model(images[part]), teacher[part], mask[part])
+    value.backward()
+    grads = [parameter.grad for parameter in model.parameters()]
+    torch.save((value.detach(), grads), f'{folder}/{world_size}-{rank}.pth')
+    dist.destroy_process_group()
+
+
+def test_gathered_over_processes_is_the_loss_of_the_whole_batch(tmp_path):
+    """Batches of unlike length, and a masked image: value and averaged gradient are those of one
+    process with the whole batch."""
+    _train_step(0, str(tmp_path), 1, [slice(0, 7)])
+    halves = [slice(0, 4), slice(4, 7)]
+    multiprocessing.spawn(_train_step, args=(str(tmp_path), 2, halves), nprocs=2)
+    expected = torch.load(tmp_path / '1-0.pth')
+    assert all((grad != 0).any() for grad in expected[1])
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f'2-{rank}.pth'), expected)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'across': 'images'}, r"across must be one of .*got 'images'"),
+        ({'across': 'batch', 'dim': 2}, 'dim must be 1, got 2'),
+        ({'gather': True}, "gather=True needs across='batch'"),
+    ],
+)
+def test_across_refuses_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        KendallRankLoss(**options)
+
+
+def test_across_the_batch_refuses_inputs():
+    loss = KendallRankLoss(across='batch')
+    with pytest.raises(ValueError, match=r'takes logits \(N, C\) of one shape, got \(2, 4, 3\)'):
+        loss(*torch.randn(2, 2, 4, 3))
+    with pytest.raises(ValueError, match=r'mask must be bool of shape \(2,\), got torch.float32'):
+        loss(*torch.randn(2, 2, 4), torch.ones(2))

@@ -1,0 +1,3 @@
+from mmkendall.models.connectors.logit_standardization import LogitStandardization
+
+__all__ = ['LogitStandardization']

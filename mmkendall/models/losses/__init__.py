@@ -1,3 +1,6 @@
+from mmkendall.models.losses.ctkd_loss import CTKDLoss
+from mmkendall.models.losses.dkd_loss import DKDLoss
 from mmkendall.models.losses.kendall_rank_loss import KendallRankLoss
+from mmkendall.models.losses.mlkd_loss import MLKDLoss
 
-__all__ = ['KendallRankLoss']
+__all__ = ['CTKDLoss', 'DKDLoss', 'KendallRankLoss', 'MLKDLoss']

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmkendall.registry import MODELS
+
+
+@MODELS.register_module()
+class LogitStandardization(nn.Module):
+    r"""A connector that turns logits into z-scores over the classes, for any logit loss behind it.
+
+    .. math::
+        Z(z) = (z - \bar z) / \sigma(z), \qquad
+        \sigma(z) = \sqrt{\tfrac{1}{C} \sum_c (z_c - \bar z)^2}
+
+    Source: Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, Algorithm 1.
+    The base temperature is that of the loss behind the connector (2 for most of the paper's
+    pairs). Both the student's and the teacher's record need it. A constant row becomes zeros.
+
+    Args:
+        unbiased: divide by C - 1 in place of C, as the authors' published code does. Defaults to
+            False.
+        dim: the dimension of the classes. Defaults to 1.
+
+    Shape:
+        - input: floating point, (N, C) or (N, C, ...), C of 2 at least; output: the same.
+
+    Raises:
+        ValueError: fewer than two classes, when it is called.
+
+    Example:
+        In a ``ConfigurableDistiller`` that records the logits as ``fc``::
+
+            connectors=dict(zscore=dict(type='mmkendall.LogitStandardization')),
+            distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=2, loss_weight=9)),
+            loss_forward_mappings=dict(
+                loss_kl=dict(
+                    preds_S=dict(from_student=True, recorder='fc', connector='zscore'),
+                    preds_T=dict(from_student=False, recorder='fc', connector='zscore')))
+    """
+
+    def __init__(self, unbiased: bool = False, dim: int = 1) -> None:
+        super().__init__()
+        self.unbiased = unbiased
+        self.dim = dim
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """The z-scores; see the class for shapes."""
+        num_classes = logits.shape[self.dim]
+        if num_classes < 2:
+            raise ValueError(f'{num_classes} class in dim={self.dim} has no standard deviation')
+        centered = logits - logits.mean(dim=self.dim, keepdim=True)
+        squares = centered.square().sum(dim=self.dim, keepdim=True)
+        # eps under the root, so that a constant row has a finite gradient.
+        return centered * torch.rsqrt(squares / (num_classes - self.unbiased) + 1e-12)

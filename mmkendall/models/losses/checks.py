@@ -1,0 +1,35 @@
+"""Checks that several losses make when they are built or called."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+from torch import Tensor
+
+
+def check_positive(**options: float) -> None:
+    """Raises ValueError for an option that is no positive, finite number."""
+    for name, value in options.items():
+        if not _is_number(value) or value <= 0:
+            raise ValueError(f'{name} must be positive and finite, got {value!r}')
+
+
+def check_not_negative(**options: float) -> None:
+    """Raises ValueError for an option that is no finite number of 0 at least."""
+    for name, value in options.items():
+        if not _is_number(value) or value < 0:
+            raise ValueError(f'{name} must be 0 at least and finite, got {value!r}')
+
+
+def check_same_shape(preds_S: Tensor, preds_T: Tensor) -> None:
+    """Raises ValueError unless both are logits (N, C) of one shape."""
+    if preds_S.dim() != 2 or preds_S.shape != preds_T.shape:
+        raise ValueError(
+            'preds_S and preds_T must be logits (N, C) of one shape, got '
+            f'{tuple(preds_S.shape)} and {tuple(preds_T.shape)}'
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+for name in ('mmrazor', 'mmpretrain', 'mmcv', 'torchvision'):
+    sys.modules[name] = None  # An import raises ImportError.
+from mmengine.registry import MODELS
+import mmkendall.models
+for name in ('KendallRankLoss', 'DKDLoss', 'CTKDLoss', 'MLKDLoss', 'LogitStandardization'):
+    MODELS.build(dict(type=f'mmkendall.{name}'))
+for name, missing in (('RankAugmentedDistiller', 'mmrazor'),
+                      ('MultiViewDataPreprocessor', 'mmpretrain')):
+    try:
+        MODELS.build(dict(type=f'mmkendall.{name}'))
+    except ImportError as error:
+        assert missing in str(error), error
+    else:
+        raise AssertionError(f'{name} was built without {missing}')
+"""
+
+
+def test_losses_and_connectors_need_mmengine_alone():
+    done = subprocess.run(
+        [sys.executable, '-c', CODE], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
