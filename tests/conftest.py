@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 from mmkendall import compat
 
@@ -26,6 +29,13 @@ compat.apply()
 def _seed():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_globals(monkeypatch):
+    """mmengine keeps the scope, the message hub and the logger of the last run for the process."""
+    for holder in (DefaultScope, MessageHub, MMLogger, Visualizer):
+        monkeypatch.setattr(holder, '_instance_dict', type(holder._instance_dict)())
 
 
 @pytest.fixture(scope='session')
