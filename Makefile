@@ -41,8 +41,9 @@ demo-methods: $(READY) ## Train every method without and with ranking on the dig
 	        "$(method)=$(DIGITS)/$(method)_logits_$(PAIR).py" \
 	        "$(method) + ranking=$(DIGITS)/$(method)-rank_logits_$(PAIR).py")
 
+# A process a core, and one thread a process: small networks gain nothing from more.
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
