@@ -9,6 +9,7 @@ batch, and the mean of the processes' losses is the loss of the whole.
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -29,6 +30,15 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_epochs=1)
 randomness = dict(seed=0)
+"""
+
+
+# What Slurm does for one task: srun takes its own options off and runs the rest.
+SRUN = """#!/usr/bin/env bash
+echo "$@" > "$SRUN_SEEN"
+while [ "$1" != python ]; do shift; done
+export SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_NODELIST=localhost
+exec "$@"
 """
 
 
@@ -73,5 +83,32 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
         'dist_test.sh', tmp_path / '2' / 'config.py', tmp_path / '2' / 'epoch_1.pth', '2',
         '--work-dir', tmp_path, cwd=tmp_path,
         PORT=str(free_port()), PYTHONPATH=str(Path(__file__).parent),
+    )  # fmt: skip
+    assert 'accuracy/top1' in done.stdout
+
+
+def test_slurm_launchers(tmp_path):
+    """The scripts hand Slurm the right job, and the job runs under mmengine's Slurm launcher."""
+    programs = tmp_path / 'bin'
+    programs.mkdir()
+    (programs / 'srun').write_text(SRUN)
+    (programs / 'scontrol').write_text('#!/usr/bin/env bash\necho localhost\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    seen = tmp_path / 'seen'
+    environment = dict(
+        PATH=f'{programs}:{os.environ["PATH"]}', SRUN_SEEN=str(seen), GPUS='1', GPUS_PER_NODE='1',
+        MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()), SRUN_ARGS='--quiet --exclusive',
+    )  # fmt: skip
+    config = 'mmkendall::digits/resnet18-w4_1xb64_digits.py'
+    options = ['--cfg-options', 'train_cfg.max_epochs=1']
+    run_tool(
+        'slurm_train.sh', 'part', 'job', config, tmp_path, *options, cwd=tmp_path, **environment
+    )
+    assert '-p part --job-name=job --gres=gpu:1 --ntasks=1' in seen.read_text()
+    assert '--quiet --exclusive python -u' in seen.read_text()
+    done = run_tool(
+        'slurm_test.sh', 'part', 'job', config, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path,
+        cwd=tmp_path, **environment,
     )  # fmt: skip
     assert 'accuracy/top1' in done.stdout
