@@ -19,11 +19,15 @@ from types import ModuleType
 
 import torch
 
-from mmkendall.functional.backends import eager, reference
+from mmkendall.functional.backends import eager, numba_cpu, reference
 
-BACKENDS: dict[str, ModuleType] = {'eager': eager, 'reference': reference}
+BACKENDS: dict[str, ModuleType] = {
+    'eager': eager,
+    'numba': numba_cpu,
+    'reference': reference,
+}
 # What `auto` tries, fastest first. `eager` runs everywhere, so it always ends well.
-PREFERENCE = ('eager',)
+PREFERENCE = ('numba', 'eager')
 
 
 def choose_backend(
