@@ -1,13 +1,21 @@
 """The ranking loss in compiled CPU loops (Numba, compiled at first use and kept on disk).
 
-Four algorithms share the work; ``'auto'`` picks one for each row by an estimate of its time:
+Three algorithms share the work. ``'auto'`` estimates their times for each row from C, k and the
+range of the row's logits, and takes the fastest that can take the row:
 
-==========  ===============================================================  ===================
-algorithm   what it does                                                     takes
-==========  ===============================================================  ===================
-``dense``   every pair of classes; tanh as a ratio of exponentials where k   everything, O(C^2)
-            times the range of the logits allows, else two exponentials
-==========  ===============================================================  ===================
+``dense``
+    Every pair of classes, O(C^2): tanh as a ratio of exponentials while k times the range of both
+    logits is at most 28 (``'product'``), else one exponential for each tanh. Takes everything.
+    ``'auto'`` takes it for up to a few hundred classes, for ``'diffkendall'``, and where k times
+    a range is under 0.5.
+``window``
+    The logits are sorted; only pairs closer than 9 / k (20 / k in float64) need their tanh, order
+    counts for all others. For large k times range. Not for ``'diffkendall'``.
+``grid``
+    The classes are spread on a grid over (teacher, student) in steps of 1 / (4 k) by B-splines,
+    the two tanh become two banded convolutions, and the gradient is read off. O(C) for a given
+    range, so it serves small k and large C. ``'product'`` in float32 only, with k times both
+    ranges at least 0.5 and at most 1.5 million nodes.
 
 Rows are shared out over ``torch.get_num_threads()`` threads of this process, started when there is
 enough work and never inherited by a fork. One thread runs in the caller's own.
@@ -16,12 +24,17 @@ enough work and never inherited by a fork. One thread runs in the caller's own.
 from __future__ import annotations
 
 import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-ALGORITHMS = ('dense',)
+# In the order of the codes in numba_kernels.
+ALGORITHMS = ('dense', 'window', 'grid')
 SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2}
+# Handing rows to other threads takes about a tenth of this.
+MIN_SECONDS_FOR_THREADS = 5e-4
 
 
 @functools.lru_cache(maxsize=1)
@@ -44,22 +57,60 @@ def unavailable(
 
 
 def rank_loss(
-    preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str, need_grad: bool
+    preds_S: Tensor,
+    preds_T: Tensor,
+    steepness: float,
+    surrogate: str,
+    need_grad: bool,
+    compute_value: bool = True,
+    algorithm: str = 'auto',
 ) -> tuple[Tensor, Tensor]:
-    """See the contract in ``backends/__init__.py``."""
+    """See the contract in ``backends/__init__.py``.
+
+    Args:
+        algorithm: ``'auto'`` or one of ``ALGORITHMS``; see the top of this file.
+
+    Raises:
+        ValueError: an algorithm that isn't known or can't take a row of this input.
+    """
     from mmkendall.functional.backends import numba_kernels as kernels
 
-    num_rows, num_classes = preds_S.shape
-    rows_S, rows_T = preds_S.detach().numpy(), preds_T.detach().numpy()
-    import numpy as np
+    loss = preds_S.new_full((preds_S.shape[0],), float('nan'))
+    grad = torch.zeros_like(preds_S) if need_grad else preds_S.new_empty(0)
+    codes = torch.empty(preds_S.shape[0], dtype=torch.int8).numpy()
+    data = (preds_S.detach().numpy(), preds_T.detach().numpy(), steepness)
+    code = SURROGATE_CODES[surrogate]
+    results = (need_grad, compute_value, loss.numpy(), grad.view(-1, preds_S.shape[1]).numpy())
 
-    finite = np.nonzero(np.isfinite(rows_S).all(1) & np.isfinite(rows_T).all(1))[0]
-    total = np.zeros(num_rows)
-    slope = np.zeros_like(rows_S) if need_grad else np.zeros((0, 0), rows_S.dtype)
-    kernels.dense_rows(
-        rows_S, rows_T, steepness, SURROGATE_CODES[surrogate], finite, need_grad, total, slope
-    )
-    pairs = num_classes * (num_classes - 1) / 2
-    if need_grad:
-        slope *= -steepness / pairs
-    return torch.from_numpy(1 - total / pairs).to(preds_S.dtype), torch.from_numpy(slope)
+    if algorithm != 'auto' and algorithm not in ALGORITHMS:
+        raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
+    forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
+    seconds = kernels.choose_algorithms(*data, code, forced, codes)
+    if forced >= 0 and (codes == kernels.NOT_POSSIBLE).any():
+        raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
+
+    for number, run in enumerate((kernels.dense_rows, kernels.window_rows, kernels.grid_rows)):
+        rows = (codes == number).nonzero()[0]
+        if len(rows):
+            _share_rows(run, (*data, code), rows, results, seconds)
+    return loss, grad
+
+
+def _share_rows(run, data, rows, results, seconds: float) -> None:
+    """Runs the rows in the caller's thread, or an equal part of them in each of several."""
+    threads = min(torch.get_num_threads(), len(rows))
+    if threads == 1 or seconds < MIN_SECONDS_FOR_THREADS:
+        run(*data, rows, *results)
+        return
+    parts = [rows[first::threads] for first in range(threads)]
+    pool = _thread_pool(os.getpid(), threads - 1)
+    others = [pool.submit(run, *data, part, *results) for part in parts[1:]]
+    run(*data, parts[0], *results)
+    for other in others:
+        other.result()
+
+
+@functools.lru_cache(maxsize=1)
+def _thread_pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """A forked child has another ``process`` and so never waits for its parent's threads."""
+    return ThreadPoolExecutor(threads, thread_name_prefix='mmkendall')

@@ -1,8 +1,8 @@
 """The compiled loops behind ``numba_cpu``. Importing this file imports Numba.
 
-Every ``*_rows`` function works through the rows ``rows`` of ``preds_S`` and ``preds_T`` (N, C),
-writes ``total``, the sum of the agreement over the pairs i < j, and, when ``need_grad``, ``slope``:
-the sum over j of ``d agreement(i, j) / d (k s_i)``. All rows must be finite.
+Every ``*_rows`` function works through the rows ``rows`` of ``preds_S`` and ``preds_T`` (N, C) and
+writes their ``loss`` (N,) and, when ``need_grad``, their gradient ``grad`` (N, C). Those rows must
+be finite.
 
 Two rules keep the loops vectorised: inner loops run over slices that start at their first element
 (an offset would keep Numba's test for negative indices), and constants come in as arguments of
@@ -42,8 +42,8 @@ def compiled(function=None, *, fastmath=FASTMATH):
 # --------------------------------------------------------------------------- one pair of classes
 
 
-def _exp2m1(x):
-    """``2**x - 1`` for -1000 < x < 1000 (float64) or -120 < x < 120 (float32)."""
+def _exp2(x):
+    """``2**x - 1`` and ``2**x`` for -1000 < x < 1000 (float64) or -120 < x < 120 (float32)."""
 
 
 def _series(order):
@@ -57,8 +57,8 @@ ROUND_32 = np.float32(1.5 * 2**23)
 ROUND_64 = np.float64(1.5 * 2**52)
 
 
-@overload(_exp2m1, jit_options={'fastmath': EXACT_ORDER})
-def _overload_exp2m1(x):
+@overload(_exp2, jit_options={'fastmath': EXACT_ORDER})
+def _overload_exp2(x):
     if x == types.float32:
 
         def impl(x):
@@ -67,7 +67,7 @@ def _overload_exp2m1(x):
             bits = (np.float32(rounded).view(np.int32) << np.int32(23)) + np.int32(127 << 23)
             power = np.int32(bits).view(np.float32)
             series = f * (A1 + f * (A2 + f * (A3 + f * (A4 + f * (A5 + f * (A6 + f * A7))))))
-            return power * series + (power - np.float32(1))
+            return power * series + (power - np.float32(1)), power * series + power
 
         return impl
 
@@ -78,14 +78,14 @@ def _overload_exp2m1(x):
         power = np.int64(bits).view(np.float64)
         high = B8 + f * (B9 + f * (B10 + f * (B11 + f * (B12 + f * (B13 + f * B14)))))
         low = B1 + f * (B2 + f * (B3 + f * (B4 + f * (B5 + f * (B6 + f * (B7 + f * high))))))
-        return power * (f * low) + (power - 1.0)
+        return power * (f * low) + (power - 1.0), power * (f * low) + power
 
     return impl
 
 
 @compiled
 def _pair_ratio(t_i, dt_i, s_i, ds_i, t_j, dt_j, s_j, ds_j, scale, one, limit):
-    """tanh as a ratio: ``t``, ``s`` hold a = exp(2kx) and ``dt``, ``ds`` hold a - 1, exact.
+    """tanh as a ratio: ``t``, ``s`` hold a = exp(2kx) and ``dt``, ``ds`` hold a or a - 1.
 
     tanh(k(x_i - x_j)) = (a_i - a_j) / (a_i + a_j), 1 - tanh^2 = 4 a_i a_j / (a_i + a_j)^2.
     """
@@ -100,29 +100,29 @@ def _pair_ratio(t_i, dt_i, s_i, ds_i, t_j, dt_j, s_j, ds_j, scale, one, limit):
 def _pair_product(t_i, dt_i, s_i, ds_i, t_j, dt_j, s_j, ds_j, scale, one, limit):
     """tanh(x) = q / (q + 2) with q = exp(2x) - 1. ``t`` and ``s`` hold the logits."""
     two = one + one
-    q_t = _exp2m1(min(max(scale * (t_i - t_j), -limit), limit))
-    q_s = _exp2m1(min(max(scale * (s_i - s_j), -limit), limit))
+    q_t, _ = _exp2(min(max(scale * (t_i - t_j), -limit), limit))
+    q_s, e_s = _exp2(min(max(scale * (s_i - s_j), -limit), limit))
     sum_t = q_t + two
     inverse = one / (sum_t * (q_s + two))
     common = q_t * inverse
-    return common * q_s, common * (sum_t * inverse) * (q_s + one)
+    return common * q_s, common * (sum_t * inverse) * e_s
 
 
 @compiled
 def _pair_hard_teacher(t_i, dt_i, s_i, ds_i, t_j, dt_j, s_j, ds_j, scale, one, limit):
     zero = one - one
     sign_t = one if t_i > t_j else (-one if t_i < t_j else zero)
-    q_s = _exp2m1(min(max(scale * (s_i - s_j), -limit), limit))
+    q_s, e_s = _exp2(min(max(scale * (s_i - s_j), -limit), limit))
     inverse = one / (q_s + one + one)
-    return sign_t * (q_s * inverse), sign_t * ((q_s + one) * (inverse * inverse))
+    return sign_t * (q_s * inverse), sign_t * (e_s * (inverse * inverse))
 
 
 @compiled
 def _pair_diffkendall(t_i, dt_i, s_i, ds_i, t_j, dt_j, s_j, ds_j, scale, one, limit):
     delta_t = t_i - t_j
-    q = _exp2m1(min(max(scale * (delta_t * (s_i - s_j)), -limit), limit))
+    q, e = _exp2(min(max(scale * (delta_t * (s_i - s_j)), -limit), limit))
     inverse = one / (q + one + one)
-    return q * inverse, delta_t * ((q + one) * (inverse * inverse))
+    return q * inverse, delta_t * (e * (inverse * inverse))
 
 
 # ------------------------------------------------------------------------------------ all pairs
@@ -133,8 +133,8 @@ def _make_all_pairs(pair):
     def all_pairs(table, scale, one, limit, strip_slope, slope, num_classes):
         """Adds to ``slope`` a quarter of each class's sum; returns the sum over the pairs i < j.
 
-        ``table`` is (4, C + LANES): the columns are t, dt, s, ds as ``pair`` takes them. The
-        padding takes part in the loops, so that they have no remainder, and is masked out.
+        ``table`` is (5, C + LANES): t, dt, s, ds as ``pair`` takes them, and 1 for a class, 0 for
+        the padding, which takes part in the loops so that they leave no remainder.
         """
         zero = one - one
         total = 0.0
@@ -149,6 +149,7 @@ def _make_all_pairs(pair):
                 dt = table[1, i + 1 : i + 1 + padded]
                 s = table[2, i + 1 : i + 1 + padded]
                 ds = table[3, i + 1 : i + 1 + padded]
+                counts = table[4, i + 1 : i + 1 + padded]
                 mirror = strip_slope[i + 1 : i + 1 + padded]
                 value_i = zero
                 slope_i = zero
@@ -156,8 +157,8 @@ def _make_all_pairs(pair):
                     value, change = pair(
                         t_i, dt_i, s_i, ds_i, t[j], dt[j], s[j], ds[j], scale, one, limit
                     )
-                    value_i += value if j < count else zero
-                    slope_i += change if j < count else zero
+                    value_i += value * counts[j]
+                    slope_i += change * counts[j]
                     mirror[j] -= change
                 strip_slope[i] += slope_i
                 total += value_i
@@ -175,12 +176,14 @@ _all_pairs_diffkendall = _make_all_pairs(_pair_diffkendall)
 
 
 @compiled
-def _fill_ratio(logits, middle, scale, ratio, ratio_minus_one):
-    """exp(2 k (x - middle)), and the same less one without cancellation."""
+def _fill_ratio(logits, lowest, highest, scale, ratio, difference):
+    """a = exp(2k (x - middle)), and what to subtract from what: a - 1 where all a are near 1."""
+    middle = (lowest + highest) / 2
+    near_one = scale * (highest - lowest) < 1.0
     for i in range(logits.shape[0]):
-        grown = _exp2m1(scale * (np.float64(logits[i]) - middle))
-        ratio[i] = grown + 1.0
-        ratio_minus_one[i] = grown
+        less_one, grown = _exp2(scale * (np.float64(logits[i]) - middle))
+        ratio[i] = grown
+        difference[i] = less_one if near_one else grown
 
 
 PRODUCT, DIFFKENDALL, HARD_TEACHER = 0, 1, 2
@@ -191,54 +194,55 @@ def _constants(preds, scale):
     """1, the exponent of 2 beyond which tanh is 1, and ``scale``, in the dtype of ``preds``."""
     constants = np.empty(3, preds.dtype)
     constants[0] = 1.0
-    constants[1] = 30.0 if preds.itemsize == 4 else 60.0
+    constants[1] = 60.0 if preds.itemsize == 4 else 300.0
     constants[2] = scale
     return constants[0], constants[1], constants[2]
 
 
 @compiled
-def dense_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, total, slope):
+def dense_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad):
     """Every pair of classes: any input, O(C^2)."""
     num_classes = preds_S.shape[1]
-    table = np.zeros((4, num_classes + LANES), preds_S.dtype)
+    table = np.zeros((5, num_classes + LANES), preds_S.dtype)
+    table[4, :num_classes] = 1.0
     strip_slope = np.empty(num_classes + LANES, preds_S.dtype)
     sums = np.empty(num_classes, np.float64)
     scale64 = 2.0 * steepness / math.log(2.0)
+    pairs = num_classes * (num_classes - 1) / 2
+    factor = -4.0 * steepness / pairs
     one, limit, scale = _constants(preds_S, scale64)
     for row in rows:
         s, t = preds_S[row], preds_T[row]
         sums[:] = 0.0
-        factor = 4.0
         if surrogate == PRODUCT:
             min_S, max_S, min_T, max_T = _range(s, t)
             if steepness * max(max_S - min_S, max_T - min_T) <= RATIO_RANGE:
-                _fill_ratio(t, (min_T + max_T) / 2, scale64, table[0], table[1])
-                _fill_ratio(s, (min_S + max_S) / 2, scale64, table[2], table[3])
+                _fill_ratio(t, min_T, max_T, scale64, table[0], table[1])
+                _fill_ratio(s, min_S, max_S, scale64, table[2], table[3])
                 table[0, num_classes:] = one
                 table[2, num_classes:] = one
-                total[row] = _all_pairs_ratio(
-                    table, scale, one, limit, strip_slope, sums, num_classes
-                )
+                value = _all_pairs_ratio(table, scale, one, limit, strip_slope, sums, num_classes)
             else:
                 table[0, :num_classes] = t
                 table[2, :num_classes] = s
-                total[row] = _all_pairs_product(
+                value = _all_pairs_product(
                     table, scale, one, limit, strip_slope, sums, num_classes
                 )
         else:
             table[0, :num_classes] = t
             table[2, :num_classes] = s
             if surrogate == HARD_TEACHER:
-                total[row] = _all_pairs_hard_teacher(
+                value = _all_pairs_hard_teacher(
                     table, scale, one, limit, strip_slope, sums, num_classes
                 )
             else:
-                total[row] = _all_pairs_diffkendall(
+                value = _all_pairs_diffkendall(
                     table, scale, one, limit, strip_slope, sums, num_classes
                 )
+        loss[row] = 1.0 - value / pairs if need_value else 0.0
         if need_grad:
             for i in range(num_classes):
-                slope[row, i] = factor * sums[i]
+                grad[row, i] = factor * sums[i]
 
 
 @compiled
@@ -249,3 +253,577 @@ def _range(s, t):
         min_S, max_S = min(min_S, s[i]), max(max_S, s[i])
         min_T, max_T = min(min_T, t[i]), max(max_T, t[i])
     return np.float64(min_S), np.float64(max_S), np.float64(min_T), np.float64(max_T)
+
+
+# ---------------------------------------------------------------------------------------- order
+
+
+@compiled(fastmath=False)
+def _sort_keys(logits, keys):
+    """Unsigned integers in the order of the logits; -0.0 and 0.0 share one."""
+    if logits.itemsize == 4:
+        for i in range(logits.shape[0]):
+            bits = np.float32(logits[i] + np.float32(0)).view(np.int32)
+            keys[i] = np.uint64(np.uint32(bits ^ ((bits >> 31) | np.int32(-(2**31)))))
+    else:
+        for i in range(logits.shape[0]):
+            bits = np.float64(logits[i] + 0.0).view(np.int64)
+            keys[i] = np.uint64(bits ^ ((bits >> np.int64(63)) | np.int64(-(2**63))))
+
+
+@compiled(fastmath=False)
+def _stable_sort(keys, order, num_bytes, spare_keys, spare_order, histogram):
+    """Radix sort of ``keys`` with ``order`` alongside, byte by byte."""
+    count = keys.shape[0]
+    histogram[:] = 0
+    for i in range(count):
+        key = keys[i]
+        for byte in range(num_bytes):
+            histogram[byte, np.int64((key >> np.uint64(8 * byte)) & np.uint64(255))] += 1
+    moved = False
+    for byte in range(num_bytes):
+        shift = np.uint64(8 * byte)
+        first = np.int64(((spare_keys if moved else keys)[0] >> shift) & np.uint64(255))
+        if histogram[byte, first] == count:
+            continue
+        position = 0
+        for digit in range(256):
+            size = histogram[byte, digit]
+            histogram[byte, digit] = position
+            position += size
+        from_keys, from_order = (spare_keys, spare_order) if moved else (keys, order)
+        to_keys, to_order = (keys, order) if moved else (spare_keys, spare_order)
+        for i in range(count):
+            key = from_keys[i]
+            digit = np.int64((key >> shift) & np.uint64(255))
+            position = histogram[byte, digit]
+            histogram[byte, digit] = position + 1
+            to_keys[position] = key
+            to_order[position] = from_order[i]
+        moved = not moved
+    if moved:
+        keys[:] = spare_keys
+        order[:] = spare_order
+
+
+@compiled(fastmath=False)
+def _count_bits(word):
+    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    word = (word & np.uint64(0x3333333333333333)) + (
+        (word >> np.uint64(2)) & np.uint64(0x3333333333333333)
+    )
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@compiled(fastmath=False)
+def _concordant_pairs(ranks, words, words_before, groups_before):
+    """How many pairs i < j have ``ranks[i] < ranks[j]``, for a permutation ``ranks``.
+
+    A bit for each rank seen so far; counts of the bits before each word of its group of 64 words,
+    and before each group.
+    """
+    words[:] = 0
+    words_before[:] = 0
+    groups_before[:] = 0
+    concordant = 0
+    for i in range(ranks.shape[0]):
+        rank = np.int64(ranks[i])
+        word = rank >> 6
+        group = word >> 6
+        bit = np.uint64(1) << np.uint64(rank & 63)
+        concordant += (
+            groups_before[group]
+            + words_before[word]
+            + _count_bits(words[word] & (bit - np.uint64(1)))
+        )
+        words[word] |= bit
+        for later in range(word + 1, min((group + 1) << 6, words.shape[0])):
+            words_before[later] += 1
+        for later in range(group + 1, groups_before.shape[0]):
+            groups_before[later] += 1
+    return concordant
+
+
+@compiled
+def _sort_buffers(count):
+    return (
+        np.empty(count, np.uint64),
+        np.empty(count, np.uint64),
+        np.empty(count, np.int32),
+        np.empty((8, 256), np.int32),
+    )
+
+
+@compiled
+def _bit_buffers(count):
+    num_words = (count + 63) >> 6
+    return (
+        np.empty(num_words, np.uint64),
+        np.empty(num_words, np.int32),
+        np.empty((num_words + 63) >> 6, np.int64),
+    )
+
+
+# ------------------------------------------------------------------------------------- windows
+
+
+def _make_window(pair):
+    @compiled
+    def window(s, t, counts, width, scale, one, limit, mirror, slope, num_classes):
+        """The pairs less than ``width`` apart in ``s``, which ascends, and a few more.
+
+        Returns the sum of ``agreement - order``, where ``order`` is what the agreement would be
+        if the student's tanh were -1 for i < j; adds a quarter of each class's sum to ``slope``.
+        """
+        zero = one - one
+        total = 0.0
+        end = 0
+        mirror[:] = zero
+        for i in range(num_classes):
+            s_i, t_i = s[i], t[i]
+            end = max(end, i + 1)
+            while end < num_classes and s[end] - s_i < width:
+                end += 1
+            padded = (end - i - 1 + LANES - 1) // LANES * LANES
+            s_j = s[i + 1 : i + 1 + padded]
+            t_j = t[i + 1 : i + 1 + padded]
+            counts_j = counts[i + 1 : i + 1 + padded]
+            mirror_j = mirror[i + 1 : i + 1 + padded]
+            value_i = zero
+            slope_i = zero
+            for j in range(padded):
+                value, change = pair(t_i, s_i, t_j[j], s_j[j], scale, one, limit)
+                value_i += value * counts_j[j]
+                slope_i += change * counts_j[j]
+                mirror_j[j] -= change
+            slope[i] += slope_i
+            total += value_i
+        for i in range(num_classes):
+            slope[i] += mirror[i]
+        return total
+
+    return window
+
+
+@compiled
+def _window_pair_product(t_i, s_i, t_j, s_j, scale, one, limit):
+    two = one + one
+    q_t, _ = _exp2(min(max(scale * (t_i - t_j), -limit), limit))
+    q_s, e_s = _exp2(min(max(scale * (s_i - s_j), -limit), limit))
+    sum_s = q_s + two
+    inverse = one / ((q_t + two) * sum_s)
+    common = q_t * inverse * e_s
+    return two * common, common * ((q_t + two) * inverse)
+
+
+@compiled
+def _window_pair_hard(t_i, s_i, t_j, s_j, scale, one, limit):
+    zero = one - one
+    sign_t = one if t_i > t_j else (-one if t_i < t_j else zero)
+    q_s, e_s = _exp2(min(max(scale * (s_i - s_j), -limit), limit))
+    inverse = one / (q_s + one + one)
+    common = sign_t * (e_s * inverse)
+    return common + common, common * inverse
+
+
+_window_product = _make_window(_window_pair_product)
+_window_hard = _make_window(_window_pair_hard)
+
+
+@compiled
+def _teacher_window(t, ranks, counts, width, scale, one, limit, num_classes):
+    """The sum over the pairs close in ``t``, which ascends, of (tanh + 1) * order of ranks."""
+    zero = one - one
+    two = one + one
+    total = 0.0
+    end = 0
+    for i in range(num_classes):
+        t_i, rank_i = t[i], ranks[i]
+        end = max(end, i + 1)
+        while end < num_classes and t[end] - t_i < width:
+            end += 1
+        padded = (end - i - 1 + LANES - 1) // LANES * LANES
+        t_j = t[i + 1 : i + 1 + padded]
+        ranks_j = ranks[i + 1 : i + 1 + padded]
+        counts_j = counts[i + 1 : i + 1 + padded]
+        value_i = zero
+        for j in range(padded):
+            q, e = _exp2(min(max(scale * (t_i - t_j[j]), -limit), limit))
+            order = counts_j[j] if rank_i > ranks_j[j] else -counts_j[j]
+            value_i += order * (e / (q + two))
+        total += two * value_i
+    return total
+
+
+@compiled
+def _teacher_ties(t, ranks):
+    """What ``_teacher_window`` is for a sign in place of tanh: only ties count."""
+    total = 0.0
+    for i in range(t.shape[0]):
+        j = i + 1
+        while j < t.shape[0] and t[j] == t[i]:
+            total += 1.0 if ranks[i] > ranks[j] else -1.0
+            j += 1
+    return total
+
+
+@compiled
+def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad):
+    """Only the pairs whose tanh is not yet +-1, after sorting; order counts for the others.
+
+    T S = o_t o_s + (T - o_t) o_s + T (S - o_s), with o = +-1 by position after sorting: a count of
+    inversions and two sums near the diagonal. The gradient needs the last alone.
+    """
+    count = preds_S.shape[1]
+    keys, spare_keys, spare_order, histogram = _sort_buffers(count)
+    words, words_before, groups_before = _bit_buffers(count)
+    order = np.empty(count, np.int32)
+    rank_S = np.empty(count, np.int32)
+    ranks = np.zeros(count + LANES, np.int32)
+    s = np.zeros(count + LANES, preds_S.dtype)
+    t = np.zeros(count + LANES, preds_S.dtype)
+    counts = np.zeros(count + LANES, preds_S.dtype)
+    counts[:count] = 1.0
+    mirror = np.empty(count + LANES, preds_S.dtype)
+    sums = np.empty(count, np.float64)
+    one, limit, scale = _constants(preds_S, 2.0 * steepness / math.log(2.0))
+    pairs = count * (count - 1) / 2
+    factor = -4.0 * steepness / pairs
+    num_bytes = preds_S.itemsize
+    # tanh is 1 to within the dtype beyond this.
+    width = (9.0 if num_bytes == 4 else 20.0) / steepness
+    for row in rows:
+        _sort_keys(preds_S[row], keys)
+        for i in range(count):
+            order[i] = i
+        _stable_sort(keys, order, num_bytes, spare_keys, spare_order, histogram)
+        for i in range(count):
+            s[i] = preds_S[row, order[i]]
+            t[i] = preds_T[row, order[i]]
+            rank_S[order[i]] = i
+        sums[:] = 0.0
+        if surrogate == PRODUCT:
+            value = _window_product(s, t, counts, width, scale, one, limit, mirror, sums, count)
+        else:
+            value = _window_hard(s, t, counts, width, scale, one, limit, mirror, sums, count)
+        if need_grad:
+            for i in range(count):
+                grad[row, order[i]] = factor * sums[i]
+        if not need_value:
+            loss[row] = 0.0
+            continue
+        _sort_keys(preds_T[row], keys)
+        for i in range(count):
+            order[i] = i
+        _stable_sort(keys, order, num_bytes, spare_keys, spare_order, histogram)
+        for i in range(count):
+            t[i] = preds_T[row, order[i]]
+            ranks[i] = rank_S[order[i]]
+        concordant = _concordant_pairs(ranks[:count], words, words_before, groups_before)
+        value += 2.0 * concordant - pairs
+        if surrogate == PRODUCT:
+            value += _teacher_window(t, ranks, counts, width, scale, one, limit, count)
+        else:
+            value += _teacher_ties(t[:count], ranks[:count])
+        loss[row] = 1.0 - value / pairs
+
+
+# ---------------------------------------------------------------------------------------- grid
+
+# tanh(x - y) = sum_pq B(x / STEP - p) c[p - q] B(y / STEP - q), B the B-spline of degree 7: 8 taps
+# and, with this step in units of k times a logit, 5e-7 of error in its derivative.
+STEP = 0.25
+DEGREE = 7
+# c[n] is +-1 to within 1e-8 beyond this.
+REACH = 40
+CHUNK = 256
+
+
+def _spline_pieces():
+    """(8, 8): row m holds, for each of the 8 taps, the coefficient of f^m, f in [0, 1)."""
+    pieces = np.zeros((DEGREE + 1, DEGREE + 1))
+    for tap in range(DEGREE + 1):
+        for knot in range(DEGREE + 1 - tap):
+            # (f + shift)_+^7 with a knot at each integer.
+            shift = DEGREE - tap - knot
+            weight = (-1) ** knot * math.comb(DEGREE + 1, knot) / math.factorial(DEGREE)
+            for power in range(DEGREE + 1):
+                pieces[power, tap] += (
+                    weight * math.comb(DEGREE, power) * float(shift) ** (DEGREE - power)
+                )
+    return pieces
+
+
+def _grid_kernel():
+    """c[n] for -REACH <= n <= REACH: samples of tanh with the spline's own smoothing undone."""
+    margin, period = 100, 512
+    smoothing = np.zeros(period)
+    for tap, weight in enumerate(_spline_pieces()[0]):
+        smoothing[(tap - DEGREE // 2) % period] += weight
+    undo = np.fft.fftshift(np.fft.ifft(np.fft.fft(smoothing) ** -2.0).real)
+    undo = undo[period // 2 - margin : period // 2 + margin + 1]
+    samples = np.tanh(STEP * np.arange(-REACH - margin, REACH + margin + 1))
+    return np.convolve(samples, undo, 'valid').astype(np.float32)
+
+
+PIECES = _spline_pieces().astype(np.float32)
+PIECES_SLOPE = (np.arange(1, DEGREE + 1)[:, None] * _spline_pieces()[1:]).astype(np.float32)
+GRID_KERNEL = _grid_kernel()
+
+
+@compiled
+def grid_size(logit_range, steepness):
+    """Nodes along one axis, a multiple of ``LANES``."""
+    nodes = int(logit_range * steepness / STEP) + DEGREE + 2
+    return (nodes + LANES - 1) // LANES * LANES
+
+
+@compiled
+def _locate(logits, lowest, scale, cells, fractions):
+    for i in range(logits.shape[0]):
+        position = (np.float64(logits[i]) - lowest) * scale
+        cell = np.int32(position)
+        cells[i] = cell
+        fractions[i] = position - cell
+
+
+@compiled
+def _weights(fractions, pieces, weights):
+    """``weights`` (points, 8): a polynomial of the fraction for each tap."""
+    top = pieces.shape[0] - 1
+    column = np.empty(fractions.shape[0], np.float32)
+    for tap in range(DEGREE + 1):
+        column[:] = pieces[top, tap]
+        for power in range(top - 1, -1, -1):
+            coefficient = pieces[power, tap]
+            for i in range(fractions.shape[0]):
+                column[i] = column[i] * fractions[i] + coefficient
+        for i in range(fractions.shape[0]):
+            weights[i, tap] = column[i]
+
+
+@compiled
+def _spread(cells_T, cells_S, weights_T, weights_S, grid):
+    flat = grid.reshape(-1)
+    width = grid.shape[1]
+    for i in range(cells_T.shape[0]):
+        w = weights_S[i]
+        w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
+        start = np.int64(cells_T[i]) * width + np.int64(cells_S[i])
+        for tap in range(DEGREE + 1):
+            v = weights_T[i, tap]
+            node = flat[start + tap * width : start + tap * width + 8]
+            n0, n1, n2, n3 = node[0], node[1], node[2], node[3]
+            n4, n5, n6, n7 = node[4], node[5], node[6], node[7]
+            n0, n1, n2, n3 = n0 + v * w0, n1 + v * w1, n2 + v * w2, n3 + v * w3
+            n4, n5, n6, n7 = n4 + v * w4, n5 + v * w5, n6 + v * w6, n7 + v * w7
+            node[0], node[1], node[2], node[3] = n0, n1, n2, n3
+            node[4], node[5], node[6], node[7] = n4, n5, n6, n7
+
+
+@compiled
+def _gather(cells_T, cells_S, weights_T, weights_S, grid, factor, out):
+    flat = grid.reshape(-1)
+    width = grid.shape[1]
+    for i in range(cells_T.shape[0]):
+        w = weights_S[i]
+        start = np.int64(cells_T[i]) * width + np.int64(cells_S[i])
+        g0 = g1 = g2 = g3 = g4 = g5 = g6 = g7 = np.float32(0)
+        for tap in range(DEGREE + 1):
+            v = weights_T[i, tap]
+            node = flat[start + tap * width : start + tap * width + 8]
+            g0 += v * node[0]
+            g1 += v * node[1]
+            g2 += v * node[2]
+            g3 += v * node[3]
+            g4 += v * node[4]
+            g5 += v * node[5]
+            g6 += v * node[6]
+            g7 += v * node[7]
+        low = g0 * w[0] + g1 * w[1] + g2 * w[2] + g3 * w[3]
+        high = g4 * w[4] + g5 * w[5] + g6 * w[6] + g7 * w[7]
+        out[i] = factor * (low + high)
+
+
+@compiled
+def _convolve_rows(grid, out):
+    """out[p, :] = sum_q c[p - q] grid[q, :]."""
+    height, width = grid.shape
+    below = np.zeros(width, np.float32)
+    above = np.zeros(width, np.float32)
+    for q in range(min(REACH, height), height):
+        above += grid[q]
+    for p in range(height):
+        low, high = max(0, p - REACH), min(height, p + REACH + 1)
+        if p - REACH > 0:
+            below += grid[p - REACH - 1]
+        if p + REACH < height:
+            above -= grid[p + REACH]
+        target = out[p]
+        for u in range(width):
+            target[u] = below[u] - above[u]
+        q = low
+        while q + 4 <= high:
+            c0, c1 = GRID_KERNEL[REACH + p - q], GRID_KERNEL[REACH + p - q - 1]
+            c2, c3 = GRID_KERNEL[REACH + p - q - 2], GRID_KERNEL[REACH + p - q - 3]
+            row0, row1, row2, row3 = grid[q], grid[q + 1], grid[q + 2], grid[q + 3]
+            for u in range(width):
+                target[u] += c0 * row0[u] + c1 * row1[u] + c2 * row2[u] + c3 * row3[u]
+            q += 4
+        while q < high:
+            c0 = GRID_KERNEL[REACH + p - q]
+            row0 = grid[q]
+            for u in range(width):
+                target[u] += c0 * row0[u]
+            q += 1
+
+
+@compiled
+def _convolve_columns(grid):
+    """grid[p, r] = sum_u c[r - u] grid[p, u] in place, by way of the transposes of strips."""
+    height, width = grid.shape
+    strip = min(height, 64)
+    turned = np.empty((width, strip), np.float32)
+    result = np.empty((width, strip), np.float32)
+    for start in range(0, height, strip):
+        size = min(strip, height - start)
+        for p in range(size):
+            for u in range(width):
+                turned[u, p] = grid[start + p, u]
+        _convolve_rows(turned, result)
+        for p in range(size):
+            for u in range(width):
+                grid[start + p, u] = result[u, p]
+
+
+@compiled
+def grid_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad):
+    """Spread the classes on a grid over (t, s), convolve along both axes, read off: float32.
+
+    With W the spread grid and c the samples above, Q = c W c^T: the value is <W, Q> / 2, and the
+    gradient is the derivative of Q's spline at the class. O(C) and O(nodes of the grid).
+    """
+    count = preds_S.shape[1]
+    scale = steepness / STEP
+    factor = np.float32(-2.0 * steepness / (count * (count - 1)) / STEP)
+    chunk = min(CHUNK, count)
+    cells_T, cells_S = np.empty(chunk, np.int32), np.empty(chunk, np.int32)
+    fractions_T, fractions_S = np.empty(chunk, np.float32), np.empty(chunk, np.float32)
+    weights_T = np.empty((chunk, 8), np.float32)
+    weights_S = np.empty((chunk, 8), np.float32)
+    for row in rows:
+        s, t = preds_S[row], preds_T[row]
+        min_S, max_S, min_T, max_T = _range(s, t)
+        height = grid_size(max_T - min_T, steepness)
+        width = grid_size(max_S - min_S, steepness)
+        spread = np.zeros((height, width), np.float32)
+        field = np.empty((height, width), np.float32)
+        for start in range(0, count, chunk):
+            size = min(chunk, count - start)
+            _locate(t[start : start + size], min_T, scale, cells_T, fractions_T)
+            _locate(s[start : start + size], min_S, scale, cells_S, fractions_S)
+            _weights(fractions_T[:size], PIECES, weights_T)
+            _weights(fractions_S[:size], PIECES, weights_S)
+            _spread(cells_T[:size], cells_S[:size], weights_T, weights_S, spread)
+        _convolve_rows(spread, field)
+        _convolve_columns(field)
+        loss[row] = 0.0
+        if need_value:
+            value = 0.0
+            for p in range(height):
+                spread_row, field_row = spread[p], field[p]
+                partial = np.float32(0)
+                for u in range(width):
+                    partial += spread_row[u] * field_row[u]
+                value += partial
+            loss[row] = 1.0 - value / (count * (count - 1))
+        if not need_grad:
+            continue
+        for start in range(0, count, chunk):
+            size = min(chunk, count - start)
+            _locate(t[start : start + size], min_T, scale, cells_T, fractions_T)
+            _locate(s[start : start + size], min_S, scale, cells_S, fractions_S)
+            _weights(fractions_T[:size], PIECES, weights_T)
+            _weights(fractions_S[:size], PIECES_SLOPE, weights_S)
+            _gather(
+                cells_T[:size],
+                cells_S[:size],
+                weights_T,
+                weights_S,
+                field,
+                factor,
+                grad[row, start : start + size],
+            )
+
+
+# -------------------------------------------------------------------------------------- choice
+
+NOT_POSSIBLE, NOT_FINITE, DENSE, WINDOW, GRID = -2, -1, 0, 1, 2
+# Two grids of this many nodes take 12 MB.
+MAX_NODES = 1_500_000
+# Closer together than this, float32 weights on a grid lose the differences between the logits.
+MIN_GRID_RANGE = 0.5
+# The share of the pairs less than 9 / k apart is about this over k times the range.
+WINDOW_SHARE = 33.0
+
+
+@compiled(fastmath=False)
+def _all_finite(logits):
+    poison = logits[0] - logits[0]
+    for i in range(logits.shape[0]):
+        poison += logits[i] - logits[i]
+    return poison == 0
+
+
+@compiled
+def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes):
+    """Writes the fastest algorithm for each row, or ``forced`` (-1: none); estimates the seconds.
+
+    The costs are nanoseconds measured on one core with 256-bit vectors; only their ratios matter.
+    """
+    num_rows, count = preds_S.shape
+    is_single = preds_S.itemsize == 4
+    wide = 1.0 if is_single else 2.5
+    pairs = count * (count - 1) / 2
+    seconds = 0.0
+    for row in range(num_rows):
+        s, t = preds_S[row], preds_T[row]
+        if not (_all_finite(s) and _all_finite(t)):
+            codes[row] = NOT_FINITE
+            continue
+        min_S, max_S, min_T, max_T = _range(s, t)
+        range_S, range_T = steepness * (max_S - min_S), steepness * (max_T - min_T)
+        best = DENSE
+        can_window = surrogate != DIFFKENDALL
+        can_grid = (
+            surrogate == PRODUCT
+            and is_single
+            and min(range_S, range_T) >= MIN_GRID_RANGE
+            # Before anything is rounded to an integer: a range may be as large as 1e38.
+            and range_S * range_T <= MAX_NODES * STEP**2
+            and grid_size(range_S, 1.0) * grid_size(range_T, 1.0) <= MAX_NODES
+        )
+        if (forced == WINDOW and not can_window) or (forced == GRID and not can_grid):
+            codes[row] = NOT_POSSIBLE
+            continue
+        is_ratio = surrogate == PRODUCT and max(range_S, range_T) <= RATIO_RANGE
+        cost = wide * pairs * (0.35 if is_ratio else 0.9) + 20.0 * count
+        if can_window:
+            near_S = pairs * wide * min(1.0, WINDOW_SHARE * wide / max(range_S, 1.0))
+            near_T = pairs * wide * min(1.0, WINDOW_SHARE * wide / max(range_T, 1.0))
+            if surrogate == HARD_TEACHER:
+                near_T = 0.0
+            window_cost = 2500.0 + 45.0 * wide * count + 1.2 * near_S + 0.5 * near_T
+            if window_cost < cost:
+                best, cost = WINDOW, window_cost
+        if can_grid:
+            height, width = grid_size(range_T, 1.0), grid_size(range_S, 1.0)
+            nodes = height * width
+            reach = min(height, 2 * REACH + 1) + min(width, 2 * REACH + 1)
+            grid_cost = 70.0 * count + nodes * reach * (0.06 if nodes < 40000 else 0.2)
+            if grid_cost < cost:
+                best, cost = GRID, grid_cost
+        codes[row] = best if forced < 0 else forced
+        seconds += cost * 1e-9
+    return seconds
