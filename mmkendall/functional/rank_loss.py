@@ -27,6 +27,7 @@ def kendall_rank_loss(
     mink: int | float | None = None,
     standardize: bool = False,
     backend: str = 'auto',
+    compute_value: bool = True,
 ) -> Tensor:
     r"""One minus a differentiable Kendall tau between two rankings of the classes.
 
@@ -62,8 +63,11 @@ def kendall_rank_loss(
             (0, 1) that is rounded and is two at least.
         mink: the same for the lowest classes. Not together with ``topk``.
         standardize: z-score both logits over the (selected) classes first, as LSKD does.
-        backend: ``'auto'`` takes the fastest that runs on this input; ``'eager'`` (torch
-            operations in tiles) or ``'reference'`` (the definition, (N, C, C) memory) force one.
+        backend: ``'auto'`` takes the fastest that runs on this input; ``'numba'`` (compiled loops
+            on the CPU), ``'eager'`` (torch operations) or ``'reference'`` (the definition,
+            (N, C, C) memory) force one.
+        compute_value: whether the value is wanted. False returns 0 for every row, with the right
+            gradient, and saves the backends that can the work that only the value needs.
 
     Returns:
         A scalar, or, under ``'none'``, the shape of ``preds_S`` without ``dim``. float64 for
@@ -76,7 +80,8 @@ def kendall_rank_loss(
         RuntimeError: ``backend`` names one that can't run on this input.
 
     Cost:
-        O(N C^2) time, O(N C) memory and a fixed tile (all backends but ``'reference'``).
+        O(N C) memory beside a fixed tile, and at most O(N C^2) time; less than that from a few
+        hundred classes on, by sorting or on a grid (all backends but ``'reference'``).
 
     Example:
         >>> import torch
@@ -88,6 +93,8 @@ def kendall_rank_loss(
         2.0
     """
     check_options(steepness, surrogate, reduction, topk, mink, standardize, backend)
+    if not isinstance(compute_value, bool):
+        raise TypeError(f'compute_value must be a bool, got {type(compute_value).__name__}')
     _check_logits(preds_S, preds_T)
     dim = _check_dim(preds_S, dim)
     _check_mask(mask, preds_S, dim)
@@ -107,7 +114,7 @@ def kendall_rank_loss(
     with torch.autocast(preds_S.device.type, enabled=False):
         if standardize:
             rows_S, rows_T = _standardize(rows_S), _standardize(rows_T)
-        losses = _row_losses(rows_S, rows_T, float(steepness), surrogate, backend)
+        losses = _row_losses(rows_S, rows_T, float(steepness), surrogate, backend, compute_value)
 
     if mask is not None:
         losses = losses.masked_fill(~mask.reshape(-1), 0)
@@ -120,7 +127,12 @@ def kendall_rank_loss(
 
 
 def _row_losses(
-    rows_S: Tensor, rows_T: Tensor, steepness: float, surrogate: str, backend: str
+    rows_S: Tensor,
+    rows_T: Tensor,
+    steepness: float,
+    surrogate: str,
+    backend: str,
+    compute_value: bool,
 ) -> Tensor:
     """Losses (N,) of rows (N, C); NaN for every row that holds a NaN or an infinity."""
     # x - x is 0 for finite x and NaN else. The gradient of the difference is 0.
@@ -129,26 +141,35 @@ def _row_losses(
         return poison
     if backend == 'reference':
         losses = BACKENDS[backend].rank_loss(rows_S, rows_T, steepness, surrogate)
+        if not compute_value:
+            losses = losses - losses.detach()
         return losses + poison.detach()
-    losses = _RankLoss.apply(
-        rows_S.contiguous(), rows_T.contiguous(), poison.detach(), steepness, surrogate, backend
+    return _RankLoss.apply(
+        rows_S.contiguous(),
+        rows_T.contiguous(),
+        poison.detach(),
+        steepness,
+        surrogate,
+        backend,
+        compute_value,
     )
-    return losses
 
 
 class _RankLoss(torch.autograd.Function):
     """Joins a backend's value and gradient, found in one pass, to autograd."""
 
     @staticmethod
-    def forward(ctx, rows_S, rows_T, poison, steepness, surrogate, backend):
+    def forward(ctx, rows_S, rows_T, poison, steepness, surrogate, backend, compute_value):
         run = BACKENDS[backend].rank_loss
-        losses, grad_S = run(rows_S, rows_T, steepness, surrogate, ctx.needs_input_grad[0])
+        losses, grad_S = run(
+            rows_S, rows_T, steepness, surrogate, ctx.needs_input_grad[0], compute_value
+        )
         grad_T = rows_T.new_empty(0)
         if ctx.needs_input_grad[1]:
             if surrogate == 'hard_teacher':
                 grad_T = torch.zeros_like(rows_T)
             else:  # The other surrogates are symmetric in student and teacher.
-                grad_T = run(rows_T, rows_S, steepness, surrogate, True)[1]
+                grad_T = run(rows_T, rows_S, steepness, surrogate, True, False)[1]
         ctx.save_for_backward(grad_S, grad_T, poison)
         return losses + poison
 
@@ -163,7 +184,7 @@ class _RankLoss(torch.autograd.Function):
         scale = (grad_losses + poison).unsqueeze(1)
         grad_S = grad_S * scale if ctx.needs_input_grad[0] else None
         grad_T = grad_T * scale if ctx.needs_input_grad[1] else None
-        return grad_S, grad_T, None, None, None, None
+        return grad_S, grad_T, None, None, None, None, None
 
 
 def _as_rows(preds: Tensor, dim: int) -> Tensor:
