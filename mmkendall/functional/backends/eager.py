@@ -104,7 +104,7 @@ def _choose(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str) 
 
 
 def _extent(preds_S: Tensor, preds_T: Tensor, steepness: float) -> tuple[float, float]:
-    """k times the smallest and the largest range of a row; infinite where a logit is not finite."""
+    """k times the smallest and the largest range of a row; both inf if any is not finite."""
     ranges = [(preds.amax(dim=1) - preds.amin(dim=1)).double() for preds in (preds_S, preds_T)]
     ranges = steepness * torch.cat(ranges)
     if not bool(torch.isfinite(ranges).all()):

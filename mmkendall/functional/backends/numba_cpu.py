@@ -112,7 +112,8 @@ def _share_rows(run, data, rows, results, seconds: float) -> None:
     if threads == 1 or seconds < MIN_SECONDS_FOR_THREADS:
         run(*data, rows, *results)
         return
-    parts = [rows[first::threads] for first in range(threads)]
+    size = -(-len(rows) // threads)
+    parts = [rows[first : first + size] for first in range(0, len(rows), size)]
     pool = _thread_pool(os.getpid(), threads - 1)
     others = [pool.submit(run, *data, part, *results) for part in parts[1:]]
     run(*data, parts[0], *results)

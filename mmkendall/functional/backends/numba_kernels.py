@@ -120,9 +120,12 @@ def _pair_hard_teacher(t_i, dt_i, s_i, ds_i, t_j, dt_j, s_j, ds_j, scale, one, l
 @compiled
 def _pair_diffkendall(t_i, dt_i, s_i, ds_i, t_j, dt_j, s_j, ds_j, scale, one, limit):
     delta_t = t_i - t_j
-    q, e = _exp2(min(max(scale * (delta_t * (s_i - s_j)), -limit), limit))
+    x = min(max(scale * (delta_t * (s_i - s_j)), -limit), limit)
+    q, e = _exp2(x)
     inverse = one / (q + one + one)
-    return q * inverse, delta_t * (e * (inverse * inverse))
+    # A teacher's difference may be so large that even the last of tanh's tail counts.
+    tail = e * (inverse * inverse) if abs(x) < limit else one - one
+    return q * inverse, delta_t * tail
 
 
 # ------------------------------------------------------------------------------------ all pairs
