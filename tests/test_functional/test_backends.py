@@ -67,7 +67,7 @@ def takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
         double = preds_S.dtype == torch.float64
         if surrogate != 'product' or (double and algorithm == 'grid'):
             return False
-        widest = 300 if algorithm == 'grid' else (4 if double else 40)
+        widest = 220 if algorithm == 'grid' else (4 if double else 40)
         return narrow >= 0.5 and wide <= widest
     return True
 

@@ -13,9 +13,9 @@ range of the row's logits, and takes the fastest that can take the row:
     counts for all others. For large k times range. Not for ``'diffkendall'``.
 ``grid``
     The classes are spread on a grid over (teacher, student) in steps of 1 / (4 k) by B-splines,
-    the two tanh become two banded convolutions, and the gradient is read off. O(C) for a given
+    the two tanh become two convolutions (matrix products), and the gradient is read off. O(C) for a given
     range, so it serves small k and large C. ``'product'`` in float32 only, with k times both
-    ranges at least 0.5 and at most 1.5 million nodes.
+    ranges at least 0.5 and at most 900,000 nodes.
 
 Rows are shared out over ``torch.get_num_threads()`` threads of this process, started when there is
 enough work and never inherited by a fork. One thread runs in the caller's own.
@@ -35,6 +35,8 @@ ALGORITHMS = ('dense', 'window', 'grid')
 SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2}
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
+# Rows share matrix products up to this many nodes in all.
+MAX_GRID_NODES = 100_000
 
 
 @functools.lru_cache(maxsize=1)
@@ -85,38 +87,90 @@ def rank_loss(
     if algorithm != 'auto' and algorithm not in ALGORITHMS:
         raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
     forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
-    seconds = kernels.choose_algorithms(*data, code, forced, codes)
+    sizes = torch.zeros(preds_S.shape[0], 2, dtype=torch.int32).numpy()
+    seconds = kernels.choose_algorithms(*data, code, forced, codes, sizes)
     if forced >= 0 and (codes == kernels.NOT_POSSIBLE).any():
         raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
 
-    for number, run in enumerate((kernels.dense_rows, kernels.window_rows, kernels.grid_rows)):
+    for number, run in (
+        (kernels.DENSE, kernels.dense_rows),
+        (kernels.WINDOW, kernels.window_rows),
+    ):
         rows = (codes == number).nonzero()[0]
         if len(rows):
-            _share_rows(run, (*data, code), rows, results, seconds)
+            _share_rows(seconds, lambda part, _, run=run: run(*data, code, part, *results), rows)
+    rows = (codes == kernels.GRID).nonzero()[0]
+    if len(rows):
+        _run_grid(data, rows, sizes, seconds, results)
     return loss, grad
+
+
+def _run_grid(data, rows, sizes, seconds: float, results) -> None:
+    """Spread, convolve with torch's matrix product, read off; some rows at a time.
+
+    With W the spread grid and c samples of tanh, Q = c W c^T: the agreement is <W, Q>, and the
+    gradient is the derivative of Q's spline at the class.
+    """
+    from mmkendall.functional.backends import numba_kernels as kernels
+
+    need_grad, compute_value, loss, grad = results
+    num_classes = grad.shape[1] if need_grad else data[0].shape[1]
+    height, width = (int(size) for size in sizes[rows].max(0))
+    at_once = max(1, MAX_GRID_NODES // (height * width))
+    matrix_T = torch.from_numpy(kernels.convolution_matrix(height))
+    matrix_S = torch.from_numpy(kernels.convolution_matrix(width)).t()
+    for first in range(0, len(rows), at_once):
+        some = rows[first : first + at_once]
+        share = seconds * len(some) / len(rows)
+        grid = torch.empty(len(some), height, width)
+        _share_rows(
+            share,
+            lambda part, places, grid=grid.numpy(): kernels.spread_rows(*data, part, places, grid),
+            some,
+        )
+        field = torch.matmul(torch.matmul(matrix_T, grid), matrix_S)
+        if compute_value:
+            total = torch.einsum('npu,npu->n', grid, field).double()
+            loss[some] = 1 - total.numpy() / (num_classes * (num_classes - 1))
+        else:
+            loss[some] = 0
+        if need_grad:
+            _share_rows(
+                share,
+                lambda part, places, field=field.numpy(): kernels.gather_rows(
+                    *data, part, places, field, grad
+                ),
+                some,
+            )
 
 
 def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
     """Writes Kendall's tau-b of contiguous rows (N, C) into ``tau`` (N,), float64."""
     from mmkendall.functional.backends import numba_kernels as kernels
 
-    data = (rows_S.detach().numpy(), rows_T.detach().numpy())
-    rows = torch.arange(rows_S.shape[0]).numpy()
-    # About 30 ns for each class.
-    _share_rows(kernels.tau_b_rows, data, rows, (tau.numpy(),), rows_S.numel() * 3e-8)
+    preds_S, preds_T, tau = rows_S.detach().numpy(), rows_T.detach().numpy(), tau.numpy()
+    # About 50 ns for each class.
+    _share_rows(
+        rows_S.numel() * 5e-8,
+        lambda part, _: kernels.tau_b_rows(preds_S, preds_T, part, tau),
+        torch.arange(rows_S.shape[0]).numpy(),
+    )
 
 
-def _share_rows(run, data, rows, results, seconds: float) -> None:
-    """Runs the rows in the caller's thread, or an equal part of them in each of several."""
+def _share_rows(seconds: float, run, rows) -> None:
+    """Calls ``run(part of rows, their places)``, in the caller's thread or an equal part in each."""
+    import numpy as np
+
+    places = np.arange(len(rows))
     threads = min(torch.get_num_threads(), len(rows))
     if threads == 1 or seconds < MIN_SECONDS_FOR_THREADS:
-        run(*data, rows, *results)
+        run(rows, places)
         return
     size = -(-len(rows) // threads)
-    parts = [rows[first : first + size] for first in range(0, len(rows), size)]
+    parts = [slice(first, first + size) for first in range(0, len(rows), size)]
     pool = _thread_pool(os.getpid(), threads - 1)
-    others = [pool.submit(run, *data, part, *results) for part in parts[1:]]
-    run(*data, parts[0], *results)
+    others = [pool.submit(run, rows[part], places[part]) for part in parts[1:]]
+    run(rows[parts[0]], places[parts[0]])
     for other in others:
         other.result()
 

@@ -583,7 +583,15 @@ def grid_size(logit_range, steepness):
 
 
 @compiled
-def _locate(logits, lowest, scale, cells, fractions):
+def _grid_buffers(count):
+    weights = np.empty((count, DEGREE + 1), np.float32)
+    return np.empty(count, np.int32), np.empty(count, np.float32), weights
+
+
+@compiled
+def _locate(logits, lowest, steepness, cells, fractions):
+    """The first of the 8 nodes of each class, and how far it lies between two nodes."""
+    scale = steepness / STEP
     for i in range(logits.shape[0]):
         position = (np.float64(logits[i]) - lowest) * scale
         cell = np.int32(position)
@@ -607,157 +615,75 @@ def _weights(fractions, pieces, weights):
 
 
 @compiled
-def _spread(cells_T, cells_S, weights_T, weights_S, grid):
-    flat = grid.reshape(-1)
-    width = grid.shape[1]
-    for i in range(cells_T.shape[0]):
-        w = weights_S[i]
-        w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
-        start = np.int64(cells_T[i]) * width + np.int64(cells_S[i])
-        for tap in range(DEGREE + 1):
-            v = weights_T[i, tap]
-            node = flat[start + tap * width : start + tap * width + 8]
-            n0, n1, n2, n3 = node[0], node[1], node[2], node[3]
-            n4, n5, n6, n7 = node[4], node[5], node[6], node[7]
-            n0, n1, n2, n3 = n0 + v * w0, n1 + v * w1, n2 + v * w2, n3 + v * w3
-            n4, n5, n6, n7 = n4 + v * w4, n5 + v * w5, n6 + v * w6, n7 + v * w7
-            node[0], node[1], node[2], node[3] = n0, n1, n2, n3
-            node[4], node[5], node[6], node[7] = n4, n5, n6, n7
-
-
-@compiled
-def _gather(cells_T, cells_S, weights_T, weights_S, grid, factor, out):
-    flat = grid.reshape(-1)
-    width = grid.shape[1]
-    for i in range(cells_T.shape[0]):
-        w = weights_S[i]
-        start = np.int64(cells_T[i]) * width + np.int64(cells_S[i])
-        g0 = g1 = g2 = g3 = g4 = g5 = g6 = g7 = np.float32(0)
-        for tap in range(DEGREE + 1):
-            v = weights_T[i, tap]
-            node = flat[start + tap * width : start + tap * width + 8]
-            g0 += v * node[0]
-            g1 += v * node[1]
-            g2 += v * node[2]
-            g3 += v * node[3]
-            g4 += v * node[4]
-            g5 += v * node[5]
-            g6 += v * node[6]
-            g7 += v * node[7]
-        low = g0 * w[0] + g1 * w[1] + g2 * w[2] + g3 * w[3]
-        high = g4 * w[4] + g5 * w[5] + g6 * w[6] + g7 * w[7]
-        out[i] = factor * (low + high)
-
-
-@compiled
-def _convolve_rows(grid, out):
-    """out[p, :] = sum_q c[p - q] grid[q, :]."""
-    height, width = grid.shape
-    below = np.zeros(width, np.float32)
-    above = np.zeros(width, np.float32)
-    for q in range(min(REACH, height), height):
-        above += grid[q]
-    for p in range(height):
-        low, high = max(0, p - REACH), min(height, p + REACH + 1)
-        if p - REACH > 0:
-            below += grid[p - REACH - 1]
-        if p + REACH < height:
-            above -= grid[p + REACH]
-        target = out[p]
-        for u in range(width):
-            target[u] = below[u] - above[u]
-        q = low
-        while q + 4 <= high:
-            c0, c1 = GRID_KERNEL[REACH + p - q], GRID_KERNEL[REACH + p - q - 1]
-            c2, c3 = GRID_KERNEL[REACH + p - q - 2], GRID_KERNEL[REACH + p - q - 3]
-            row0, row1, row2, row3 = grid[q], grid[q + 1], grid[q + 2], grid[q + 3]
-            for u in range(width):
-                target[u] += c0 * row0[u] + c1 * row1[u] + c2 * row2[u] + c3 * row3[u]
-            q += 4
-        while q < high:
-            c0 = GRID_KERNEL[REACH + p - q]
-            row0 = grid[q]
-            for u in range(width):
-                target[u] += c0 * row0[u]
-            q += 1
-
-
-@compiled
-def _convolve_columns(grid):
-    """grid[p, r] = sum_u c[r - u] grid[p, u] in place, by way of the transposes of strips."""
-    height, width = grid.shape
-    strip = min(height, 64)
-    turned = np.empty((width, strip), np.float32)
-    result = np.empty((width, strip), np.float32)
-    for start in range(0, height, strip):
-        size = min(strip, height - start)
-        for p in range(size):
-            for u in range(width):
-                turned[u, p] = grid[start + p, u]
-        _convolve_rows(turned, result)
-        for p in range(size):
-            for u in range(width):
-                grid[start + p, u] = result[u, p]
-
-
-@compiled
-def grid_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad):
-    """Spread the classes on a grid over (t, s), convolve along both axes, read off: float32.
-
-    With W the spread grid and c the samples above, Q = c W c^T: the value is <W, Q> / 2, and the
-    gradient is the derivative of Q's spline at the class. O(C) and O(nodes of the grid).
-    """
+def spread_rows(preds_S, preds_T, steepness, rows, places, grid):
+    """Adds the 8 x 8 weights of each class of row ``rows[i]`` to ``grid[places[i]]``."""
     count = preds_S.shape[1]
-    scale = steepness / STEP
-    factor = np.float32(-2.0 * steepness / (count * (count - 1)) / STEP)
+    width = grid.shape[2]
     chunk = min(CHUNK, count)
-    cells_T, cells_S = np.empty(chunk, np.int32), np.empty(chunk, np.int32)
-    fractions_T, fractions_S = np.empty(chunk, np.float32), np.empty(chunk, np.float32)
-    weights_T = np.empty((chunk, 8), np.float32)
-    weights_S = np.empty((chunk, 8), np.float32)
-    for row in rows:
-        s, t = preds_S[row], preds_T[row]
-        min_S, max_S, min_T, max_T = _range(s, t)
-        height = grid_size(max_T - min_T, steepness)
-        width = grid_size(max_S - min_S, steepness)
-        spread = np.zeros((height, width), np.float32)
-        field = np.empty((height, width), np.float32)
+    cells_T, fractions_T, weights_T = _grid_buffers(chunk)
+    cells_S, fractions_S, weights_S = _grid_buffers(chunk)
+    for index in range(rows.shape[0]):
+        s, t = preds_S[rows[index]], preds_T[rows[index]]
+        nodes = grid[places[index]].reshape(-1)
+        nodes[:] = np.float32(0)
+        min_S, _, min_T, _ = _range(s, t)
         for start in range(0, count, chunk):
             size = min(chunk, count - start)
-            _locate(t[start : start + size], min_T, scale, cells_T, fractions_T)
-            _locate(s[start : start + size], min_S, scale, cells_S, fractions_S)
+            _locate(t[start : start + size], min_T, steepness, cells_T, fractions_T)
+            _locate(s[start : start + size], min_S, steepness, cells_S, fractions_S)
             _weights(fractions_T[:size], PIECES, weights_T)
             _weights(fractions_S[:size], PIECES, weights_S)
-            _spread(cells_T[:size], cells_S[:size], weights_T, weights_S, spread)
-        _convolve_rows(spread, field)
-        _convolve_columns(field)
-        loss[row] = 0.0
-        if need_value:
-            value = 0.0
-            for p in range(height):
-                spread_row, field_row = spread[p], field[p]
-                partial = np.float32(0)
-                for u in range(width):
-                    partial += spread_row[u] * field_row[u]
-                value += partial
-            loss[row] = 1.0 - value / (count * (count - 1))
-        if not need_grad:
-            continue
+            for i in range(size):
+                w = weights_S[i]
+                first = np.int64(cells_T[i]) * width + np.int64(cells_S[i])
+                for tap in range(DEGREE + 1):
+                    v = weights_T[i, tap]
+                    node = nodes[first + tap * width : first + tap * width + 8]
+                    for lane in range(8):
+                        node[lane] += v * w[lane]
+
+
+@compiled
+def gather_rows(preds_S, preds_T, steepness, rows, places, field, grad):
+    """Writes the gradient of the loss: the derivative of the spline in ``field[places[i]]``."""
+    count = preds_S.shape[1]
+    width = field.shape[2]
+    factor = np.float32(-2.0 * steepness / (count * (count - 1)) / STEP)
+    chunk = min(CHUNK, count)
+    cells_T, fractions_T, weights_T = _grid_buffers(chunk)
+    cells_S, fractions_S, weights_S = _grid_buffers(chunk)
+    for index in range(rows.shape[0]):
+        s, t = preds_S[rows[index]], preds_T[rows[index]]
+        nodes = field[places[index]].reshape(-1)
+        min_S, _, min_T, _ = _range(s, t)
         for start in range(0, count, chunk):
             size = min(chunk, count - start)
-            _locate(t[start : start + size], min_T, scale, cells_T, fractions_T)
-            _locate(s[start : start + size], min_S, scale, cells_S, fractions_S)
+            _locate(t[start : start + size], min_T, steepness, cells_T, fractions_T)
+            _locate(s[start : start + size], min_S, steepness, cells_S, fractions_S)
             _weights(fractions_T[:size], PIECES, weights_T)
             _weights(fractions_S[:size], PIECES_SLOPE, weights_S)
-            _gather(
-                cells_T[:size],
-                cells_S[:size],
-                weights_T,
-                weights_S,
-                field,
-                factor,
-                grad[row, start : start + size],
-            )
+            out = grad[rows[index], start : start + size]
+            for i in range(size):
+                w = weights_S[i]
+                first = np.int64(cells_T[i]) * width + np.int64(cells_S[i])
+                total = np.float32(0)
+                for tap in range(DEGREE + 1):
+                    node = nodes[first + tap * width : first + tap * width + 8]
+                    partial = np.float32(0)
+                    for lane in range(8):
+                        partial += node[lane] * w[lane]
+                    total += weights_T[i, tap] * partial
+                out[i] = factor * total
+
+
+def convolution_matrix(num_nodes):
+    """(nodes, nodes) float32: c[p - q], +-1 beyond ``REACH``."""
+    beyond = np.ones(max(0, num_nodes - 1 - REACH), np.float32)
+    kernel = np.concatenate([-beyond, GRID_KERNEL, beyond])
+    middle = len(kernel) // 2
+    kernel = kernel[middle - num_nodes + 1 : middle + num_nodes]
+    windows = np.lib.stride_tricks.sliding_window_view(kernel[::-1], num_nodes)
+    return np.ascontiguousarray(windows[::-1])
 
 
 # ----------------------------------------------------------------------- the exact coefficient
@@ -830,8 +756,8 @@ def _tied_pairs(keys):
 # -------------------------------------------------------------------------------------- choice
 
 NOT_POSSIBLE, NOT_FINITE, DENSE, WINDOW, GRID = -2, -1, 0, 1, 2
-# Two grids of this many nodes take 12 MB.
-MAX_NODES = 1_500_000
+# Four grids of this many nodes take 14 MB.
+MAX_NODES = 900_000
 # Closer together than this, float32 weights on a grid lose the differences between the logits.
 MIN_GRID_RANGE = 0.5
 # The share of the pairs less than 9 / k apart is about this over k times the range.
@@ -847,8 +773,10 @@ def _all_finite(logits):
 
 
 @compiled
-def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes):
+def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, sizes):
     """Writes the fastest algorithm for each row, or ``forced`` (-1: none); estimates the seconds.
+
+    ``sizes`` (N, 2) gets the nodes along t and s of the rows that can take the grid.
 
     The costs are nanoseconds measured on one core with 256-bit vectors; only their ratios matter.
     """
@@ -889,9 +817,8 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes):
                 best, cost = WINDOW, window_cost
         if can_grid:
             height, width = grid_size(range_T, 1.0), grid_size(range_S, 1.0)
-            nodes = height * width
-            reach = min(height, 2 * REACH + 1) + min(width, 2 * REACH + 1)
-            grid_cost = 70.0 * count + nodes * reach * (0.06 if nodes < 40000 else 0.2)
+            sizes[row, 0], sizes[row, 1] = height, width
+            grid_cost = 80.0 * count + height * width * (height + width) * 0.03
             if grid_cost < cost:
                 best, cost = GRID, grid_cost
         codes[row] = best if forced < 0 else forced
