@@ -13,7 +13,7 @@ range of the row's logits, and takes the fastest that can take the row:
     counts for all others. For large k times range. Not for ``'diffkendall'``.
 ``grid``
     The classes are spread on a grid over (teacher, student) in steps of 1 / (4 k) by B-splines,
-    the two tanh become two convolutions (matrix products), and the gradient is read off. O(C) for a given
+    the two tanh become two matrix products, and the gradient is read off. O(C) for a given
     range, so it serves small k and large C. ``'product'`` in float32 only, with k times both
     ranges at least 0.5 and at most 900,000 nodes.
 
@@ -92,13 +92,11 @@ def rank_loss(
     if forced >= 0 and (codes == kernels.NOT_POSSIBLE).any():
         raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
 
-    for number, run in (
-        (kernels.DENSE, kernels.dense_rows),
-        (kernels.WINDOW, kernels.window_rows),
-    ):
+    by_code = {kernels.DENSE: kernels.dense_rows, kernels.WINDOW: kernels.window_rows}
+    for number, run in by_code.items():
         rows = (codes == number).nonzero()[0]
         if len(rows):
-            _share_rows(seconds, lambda part, _, run=run: run(*data, code, part, *results), rows)
+            _share_rows(seconds, rows, run, (*data, code), results)
     rows = (codes == kernels.GRID).nonzero()[0]
     if len(rows):
         _run_grid(data, rows, sizes, seconds, results)
@@ -122,55 +120,38 @@ def _run_grid(data, rows, sizes, seconds: float, results) -> None:
     for first in range(0, len(rows), at_once):
         some = rows[first : first + at_once]
         share = seconds * len(some) / len(rows)
-        grid = torch.empty(len(some), height, width)
-        _share_rows(
-            share,
-            lambda part, places, grid=grid.numpy(): kernels.spread_rows(*data, part, places, grid),
-            some,
-        )
+        grid = torch.zeros(len(some), height, width)
+        _share_rows(share, some, kernels.spread_rows, data, (some, grid.numpy()))
         field = torch.matmul(torch.matmul(matrix_T, grid), matrix_S)
+        loss[some] = 0
         if compute_value:
-            total = torch.einsum('npu,npu->n', grid, field).double()
+            total = grid.mul_(field).sum(dim=(1, 2)).double()
             loss[some] = 1 - total.numpy() / (num_classes * (num_classes - 1))
-        else:
-            loss[some] = 0
         if need_grad:
-            _share_rows(
-                share,
-                lambda part, places, field=field.numpy(): kernels.gather_rows(
-                    *data, part, places, field, grad
-                ),
-                some,
-            )
+            _share_rows(share, some, kernels.gather_rows, data, (some, field.numpy(), grad))
 
 
 def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
     """Writes Kendall's tau-b of contiguous rows (N, C) into ``tau`` (N,), float64."""
     from mmkendall.functional.backends import numba_kernels as kernels
 
-    preds_S, preds_T, tau = rows_S.detach().numpy(), rows_T.detach().numpy(), tau.numpy()
+    data = (rows_S.detach().numpy(), rows_T.detach().numpy())
+    rows = torch.arange(rows_S.shape[0]).numpy()
     # About 50 ns for each class.
-    _share_rows(
-        rows_S.numel() * 5e-8,
-        lambda part, _: kernels.tau_b_rows(preds_S, preds_T, part, tau),
-        torch.arange(rows_S.shape[0]).numpy(),
-    )
+    _share_rows(rows_S.numel() * 5e-8, rows, kernels.tau_b_rows, data, (tau.numpy(),))
 
 
-def _share_rows(seconds: float, run, rows) -> None:
-    """Calls ``run(part of rows, their places)``, in the caller's thread or an equal part in each."""
-    import numpy as np
-
-    places = np.arange(len(rows))
+def _share_rows(seconds: float, rows, run, before, after) -> None:
+    """Calls ``run(*before, part of rows, *after)`` in this thread or in each of several."""
     threads = min(torch.get_num_threads(), len(rows))
     if threads == 1 or seconds < MIN_SECONDS_FOR_THREADS:
-        run(rows, places)
+        run(*before, rows, *after)
         return
     size = -(-len(rows) // threads)
-    parts = [slice(first, first + size) for first in range(0, len(rows), size)]
+    parts = [rows[first : first + size] for first in range(0, len(rows), size)]
     pool = _thread_pool(os.getpid(), threads - 1)
-    others = [pool.submit(run, rows[part], places[part]) for part in parts[1:]]
-    run(rows[parts[0]], places[parts[0]])
+    others = [pool.submit(run, *before, part, *after) for part in parts[1:]]
+    run(*before, parts[0], *after)
     for other in others:
         other.result()
 

@@ -14,14 +14,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 FASTMATH = {'contract', 'reassoc', 'arcp', 'nsz'}
 EXACT_ORDER = {'contract', 'nsz'}
 LANES = 8
 # Gradients are summed in the rows' dtype over a strip of this many classes, then in float64.
 STRIP = 512
+# Classes whose neighbours at one distance are taken together.
+WINDOW_BLOCK = 128
 # With exp(2 k s) between e^-28 and e^28, products of four of them stay inside float32.
 RATIO_RANGE = 28.0
 
@@ -373,47 +376,63 @@ def _bit_buffers(count):
 
 def _make_window(pair):
     @compiled
-    def window(s, t, counts, width, scale, one, limit, mirror, slope, num_classes):
+    def window(s, t, width, scale, one, limit, changes, slope, mirror):
         """The pairs less than ``width`` apart in ``s``, which ascends, and a few more.
 
         Returns the sum of ``agreement - order``, where ``order`` is what the agreement would be
-        if the student's tanh were -1 for i < j; adds a quarter of each class's sum to ``slope``.
+        if the student's tanh were -1 for i < j. A quarter of each class's sum goes to ``slope``,
+        less what goes to ``mirror``. Neighbours 1, 2, ... places apart are taken for a block of
+        classes at once: long loops, however narrow the window.
         """
+        count = s.shape[0]
         zero = one - one
+        slope[:] = zero
+        mirror[:] = zero
         total = 0.0
         end = 0
-        mirror[:] = zero
-        for i in range(num_classes):
-            s_i, t_i = s[i], t[i]
-            end = max(end, i + 1)
-            while end < num_classes and s[end] - s_i < width:
-                end += 1
-            padded = (end - i - 1 + LANES - 1) // LANES * LANES
-            s_j = s[i + 1 : i + 1 + padded]
-            t_j = t[i + 1 : i + 1 + padded]
-            counts_j = counts[i + 1 : i + 1 + padded]
-            mirror_j = mirror[i + 1 : i + 1 + padded]
-            value_i = zero
-            slope_i = zero
-            for j in range(padded):
-                value, change = pair(t_i, s_i, t_j[j], s_j[j], scale, one, limit)
-                value_i += value * counts_j[j]
-                slope_i += change * counts_j[j]
-                mirror_j[j] -= change
-            slope[i] += slope_i
-            total += value_i
-        for i in range(num_classes):
-            slope[i] += mirror[i]
+        for start in range(0, count, WINDOW_BLOCK):
+            stop = min(start + WINDOW_BLOCK, count)
+            end, places = _places(s, start, stop, end, width)
+            for place in range(1, places + 1):
+                size = min(stop, count - place) - start
+                s_i, t_i = s[start : start + size], t[start : start + size]
+                s_j, t_j = s[start + place :], t[start + place :]
+                value_i = zero
+                for m in range(size):
+                    value, change = pair(t_i[m], s_i[m], t_j[m], s_j[m], scale, one, limit)
+                    value_i += value
+                    changes[m] = change
+                slope_i, mirror_j = slope[start : start + size], mirror[start + place :]
+                for m in range(size):
+                    slope_i[m] += changes[m]
+                for m in range(size):
+                    mirror_j[m] += changes[m]
+                total += value_i
         return total
 
     return window
 
 
 @compiled
+def _places(logits, start, stop, end, width):
+    """How many places apart two of ``logits``, which ascend, can be and less than ``width``.
+
+    For the first of the two between ``start`` and ``stop``; ``end`` goes from call to call.
+    """
+    places = 0
+    for i in range(start, stop):
+        end = max(end, i + 1)
+        while end < logits.shape[0] and logits[end] - logits[i] < width:
+            end += 1
+        places = max(places, end - i - 1)
+    return end, places
+
+
+@compiled
 def _window_pair_product(t_i, s_i, t_j, s_j, scale, one, limit):
     two = one + one
     q_t, _ = _exp2(min(max(scale * (t_i - t_j), -limit), limit))
-    q_s, e_s = _exp2(min(max(scale * (s_i - s_j), -limit), limit))
+    q_s, e_s = _exp2(max(scale * (s_i - s_j), -limit))
     sum_s = q_s + two
     inverse = one / ((q_t + two) * sum_s)
     common = q_t * inverse * e_s
@@ -424,7 +443,7 @@ def _window_pair_product(t_i, s_i, t_j, s_j, scale, one, limit):
 def _window_pair_hard(t_i, s_i, t_j, s_j, scale, one, limit):
     zero = one - one
     sign_t = one if t_i > t_j else (-one if t_i < t_j else zero)
-    q_s, e_s = _exp2(min(max(scale * (s_i - s_j), -limit), limit))
+    q_s, e_s = _exp2(max(scale * (s_i - s_j), -limit))
     inverse = one / (q_s + one + one)
     common = sign_t * (e_s * inverse)
     return common + common, common * inverse
@@ -435,27 +454,25 @@ _window_hard = _make_window(_window_pair_hard)
 
 
 @compiled
-def _teacher_window(t, ranks, counts, width, scale, one, limit, num_classes):
+def _teacher_window(t, ranks, width, scale, one, limit):
     """The sum over the pairs close in ``t``, which ascends, of (tanh + 1) * order of ranks."""
-    zero = one - one
+    count = t.shape[0]
     two = one + one
     total = 0.0
     end = 0
-    for i in range(num_classes):
-        t_i, rank_i = t[i], ranks[i]
-        end = max(end, i + 1)
-        while end < num_classes and t[end] - t_i < width:
-            end += 1
-        padded = (end - i - 1 + LANES - 1) // LANES * LANES
-        t_j = t[i + 1 : i + 1 + padded]
-        ranks_j = ranks[i + 1 : i + 1 + padded]
-        counts_j = counts[i + 1 : i + 1 + padded]
-        value_i = zero
-        for j in range(padded):
-            q, e = _exp2(min(max(scale * (t_i - t_j[j]), -limit), limit))
-            order = counts_j[j] if rank_i > ranks_j[j] else -counts_j[j]
-            value_i += order * (e / (q + two))
-        total += two * value_i
+    for start in range(0, count, WINDOW_BLOCK):
+        stop = min(start + WINDOW_BLOCK, count)
+        end, places = _places(t, start, stop, end, width)
+        for place in range(1, places + 1):
+            size = min(stop, count - place) - start
+            t_i, rank_i = t[start : start + size], ranks[start : start + size]
+            t_j, rank_j = t[start + place :], ranks[start + place :]
+            value_i = one - one
+            for m in range(size):
+                q, e = _exp2(max(scale * (t_i[m] - t_j[m]), -limit))
+                order = one if rank_i[m] > rank_j[m] else -one
+                value_i += order * (e / (q + two))
+            total += two * value_i
     return total
 
 
@@ -483,13 +500,12 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
     words, words_before, groups_before = _bit_buffers(count)
     order = np.empty(count, np.int32)
     rank_S = np.empty(count, np.int32)
-    ranks = np.zeros(count + LANES, np.int32)
-    s = np.zeros(count + LANES, preds_S.dtype)
-    t = np.zeros(count + LANES, preds_S.dtype)
-    counts = np.zeros(count + LANES, preds_S.dtype)
-    counts[:count] = 1.0
-    mirror = np.empty(count + LANES, preds_S.dtype)
-    sums = np.empty(count, np.float64)
+    ranks = np.empty(count, np.int32)
+    s = np.empty(count, preds_S.dtype)
+    t = np.empty(count, preds_S.dtype)
+    changes = np.empty(WINDOW_BLOCK, preds_S.dtype)
+    slope = np.empty(count, preds_S.dtype)
+    mirror = np.empty(count, preds_S.dtype)
     one, limit, scale = _constants(preds_S, 2.0 * steepness / math.log(2.0))
     pairs = count * (count - 1) / 2
     factor = -4.0 * steepness / pairs
@@ -505,14 +521,13 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
             s[i] = preds_S[row, order[i]]
             t[i] = preds_T[row, order[i]]
             rank_S[order[i]] = i
-        sums[:] = 0.0
         if surrogate == PRODUCT:
-            value = _window_product(s, t, counts, width, scale, one, limit, mirror, sums, count)
+            value = _window_product(s, t, width, scale, one, limit, changes, slope, mirror)
         else:
-            value = _window_hard(s, t, counts, width, scale, one, limit, mirror, sums, count)
+            value = _window_hard(s, t, width, scale, one, limit, changes, slope, mirror)
         if need_grad:
             for i in range(count):
-                grad[row, order[i]] = factor * sums[i]
+                grad[row, order[i]] = factor * (slope[i] - mirror[i])
         if not need_value:
             loss[row] = 0.0
             continue
@@ -523,12 +538,12 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
         for i in range(count):
             t[i] = preds_T[row, order[i]]
             ranks[i] = rank_S[order[i]]
-        concordant = _concordant_pairs(ranks[:count], words, words_before, groups_before)
+        concordant = _concordant_pairs(ranks, words, words_before, groups_before)
         value += 2.0 * concordant - pairs
         if surrogate == PRODUCT:
-            value += _teacher_window(t, ranks, counts, width, scale, one, limit, count)
+            value += _teacher_window(t, ranks, width, scale, one, limit)
         else:
-            value += _teacher_ties(t[:count], ranks[:count])
+            value += _teacher_ties(t, ranks)
         loss[row] = 1.0 - value / pairs
 
 
@@ -614,9 +629,56 @@ def _weights(fractions, pieces, weights):
             weights[i, tap] = column[i]
 
 
+def _eight(context, builder, array_type, array, first):
+    """A pointer to eight floats of an array, for LLVM's own vector type."""
+    data = context.make_array(array_type)(context, builder, array).data
+    vector = ir.VectorType(ir.FloatType(), 8)
+    return builder.bitcast(builder.gep(data, [first]), vector.as_pointer())
+
+
+def _scaled(builder, pointer, factor):
+    vector = ir.VectorType(ir.FloatType(), 8)
+    lanes = ir.Constant(vector, ir.Undefined)
+    for lane in range(8):
+        lanes = builder.insert_element(lanes, factor, ir.Constant(ir.IntType(32), lane))
+    return builder.fmul(builder.load(pointer, align=4), lanes, flags=('contract',))
+
+
+@intrinsic
+def _add_lanes(typingctx, nodes, first, weights, factor):
+    """``nodes[first : first + 8] += factor * weights``: Numba leaves loops this short scalar."""
+
+    def build(context, builder, signature, args):
+        target = _eight(context, builder, signature.args[0], args[0], args[1])
+        start = ir.Constant(ir.IntType(64), 0)
+        source = _eight(context, builder, signature.args[2], args[2], start)
+        added = _scaled(builder, source, args[3])
+        sum_ = builder.fadd(builder.load(target, align=4), added, flags=('contract',))
+        builder.store(sum_, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(nodes, types.int64, weights, types.float32), build
+
+
+@intrinsic
+def _take_lanes(typingctx, sums, nodes, first, factor):
+    """``sums += factor * nodes[first : first + 8]``, likewise."""
+
+    def build(context, builder, signature, args):
+        start = ir.Constant(ir.IntType(64), 0)
+        target = _eight(context, builder, signature.args[0], args[0], start)
+        source = _eight(context, builder, signature.args[1], args[1], args[2])
+        added = _scaled(builder, source, args[3])
+        sum_ = builder.fadd(builder.load(target, align=4), added, flags=('contract',))
+        builder.store(sum_, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(sums, nodes, types.int64, types.float32), build
+
+
 @compiled
-def spread_rows(preds_S, preds_T, steepness, rows, places, grid):
-    """Adds the 8 x 8 weights of each class of row ``rows[i]`` to ``grid[places[i]]``."""
+def spread_rows(preds_S, preds_T, steepness, rows, all_rows, grid):
+    """Adds the 8 x 8 weights of the classes in ``rows``; ``grid[i]`` is for ``all_rows[i]``."""
     count = preds_S.shape[1]
     width = grid.shape[2]
     chunk = min(CHUNK, count)
@@ -624,8 +686,7 @@ def spread_rows(preds_S, preds_T, steepness, rows, places, grid):
     cells_S, fractions_S, weights_S = _grid_buffers(chunk)
     for index in range(rows.shape[0]):
         s, t = preds_S[rows[index]], preds_T[rows[index]]
-        nodes = grid[places[index]].reshape(-1)
-        nodes[:] = np.float32(0)
+        nodes = grid[np.searchsorted(all_rows, rows[index])].reshape(-1)
         min_S, _, min_T, _ = _range(s, t)
         for start in range(0, count, chunk):
             size = min(chunk, count - start)
@@ -637,15 +698,12 @@ def spread_rows(preds_S, preds_T, steepness, rows, places, grid):
                 w = weights_S[i]
                 first = np.int64(cells_T[i]) * width + np.int64(cells_S[i])
                 for tap in range(DEGREE + 1):
-                    v = weights_T[i, tap]
-                    node = nodes[first + tap * width : first + tap * width + 8]
-                    for lane in range(8):
-                        node[lane] += v * w[lane]
+                    _add_lanes(nodes, first + tap * width, w, weights_T[i, tap])
 
 
 @compiled
-def gather_rows(preds_S, preds_T, steepness, rows, places, field, grad):
-    """Writes the gradient of the loss: the derivative of the spline in ``field[places[i]]``."""
+def gather_rows(preds_S, preds_T, steepness, rows, all_rows, field, grad):
+    """Writes the gradient, the derivative of a spline; ``field[i]`` is for ``all_rows[i]``."""
     count = preds_S.shape[1]
     width = field.shape[2]
     factor = np.float32(-2.0 * steepness / (count * (count - 1)) / STEP)
@@ -654,7 +712,7 @@ def gather_rows(preds_S, preds_T, steepness, rows, places, field, grad):
     cells_S, fractions_S, weights_S = _grid_buffers(chunk)
     for index in range(rows.shape[0]):
         s, t = preds_S[rows[index]], preds_T[rows[index]]
-        nodes = field[places[index]].reshape(-1)
+        nodes = field[np.searchsorted(all_rows, rows[index])].reshape(-1)
         min_S, _, min_T, _ = _range(s, t)
         for start in range(0, count, chunk):
             size = min(chunk, count - start)
@@ -663,16 +721,16 @@ def gather_rows(preds_S, preds_T, steepness, rows, places, field, grad):
             _weights(fractions_T[:size], PIECES, weights_T)
             _weights(fractions_S[:size], PIECES_SLOPE, weights_S)
             out = grad[rows[index], start : start + size]
+            sums = np.empty(8, np.float32)
             for i in range(size):
                 w = weights_S[i]
                 first = np.int64(cells_T[i]) * width + np.int64(cells_S[i])
-                total = np.float32(0)
+                sums[:] = np.float32(0)
                 for tap in range(DEGREE + 1):
-                    node = nodes[first + tap * width : first + tap * width + 8]
-                    partial = np.float32(0)
-                    for lane in range(8):
-                        partial += node[lane] * w[lane]
-                    total += weights_T[i, tap] * partial
+                    _take_lanes(sums, nodes, first + tap * width, weights_T[i, tap])
+                total = np.float32(0)
+                for lane in range(8):
+                    total += sums[lane] * w[lane]
                 out[i] = factor * total
 
 
