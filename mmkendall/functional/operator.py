@@ -16,6 +16,7 @@ def _compute(
     backend: str,
     need_grad_S: bool,
     need_grad_T: bool,
+    compute_value: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses of rows and their gradients, by the backend that is asked for.
 
@@ -27,6 +28,7 @@ def _compute(
         backend: a key of ``BACKENDS`` but ``'reference'``, or ``'auto'``.
         need_grad_S: whether the gradient with respect to ``preds_S`` is wanted.
         need_grad_T: the same for ``preds_T``.
+        compute_value: whether the losses are wanted; without them they are 0.
 
     Returns:
         (N,) losses, NaN for a row that holds a NaN or an infinity, and the two gradients of each
@@ -35,20 +37,20 @@ def _compute(
     num_classes = preds_S.shape[1]
     name = choose_backend(backend, preds_S.device, preds_S.dtype, num_classes, surrogate)
     run = BACKENDS[name].rank_loss
-    losses, grad_S = run(preds_S, preds_T, steepness, surrogate, need_grad_S)
+    losses, grad_S = run(preds_S, preds_T, steepness, surrogate, need_grad_S, compute_value)
     if not need_grad_T:
         grad_T = preds_T.new_empty(0)
     elif surrogate == 'hard_teacher':
         grad_T = torch.zeros_like(preds_T)
     else:  # The other surrogates are symmetric in student and teacher.
-        grad_T = run(preds_T, preds_S, steepness, surrogate, True)[1]
+        grad_T = run(preds_T, preds_S, steepness, surrogate, True, False)[1]
     # 0 * x is 0 for finite x and NaN else.
     poison = (preds_S * 0).add_(preds_T * 0).sum(dim=1)
     return losses.add_(poison), grad_S, grad_T
 
 
 def _compute_shapes(
-    preds_S, preds_T, steepness, surrogate, backend, need_grad_S, need_grad_T
+    preds_S, preds_T, steepness, surrogate, backend, need_grad_S, need_grad_T, compute_value
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (
         preds_S.new_empty(preds_S.shape[0]),
@@ -68,10 +70,10 @@ class RankLoss(torch.autograd.Function):
     """Losses (N,) of rows (N, C), differentiable once."""
 
     @staticmethod
-    def forward(ctx, preds_S, preds_T, steepness, surrogate, backend):
-        need_grad_S, need_grad_T = ctx.needs_input_grad[:2]
+    def forward(ctx, preds_S, preds_T, steepness, surrogate, backend, compute_value):
+        needs = ctx.needs_input_grad[:2]
         losses, grad_S, grad_T = compute(
-            preds_S, preds_T, steepness, surrogate, backend, need_grad_S, need_grad_T
+            preds_S, preds_T, steepness, surrogate, backend, *needs, compute_value
         )
         ctx.save_for_backward(preds_S, preds_T, losses, grad_S, grad_T)
         return losses
@@ -85,7 +87,7 @@ class RankLoss(torch.autograd.Function):
         grad_T = grad_T * scale if ctx.needs_input_grad[1] else None
         if torch.is_grad_enabled():  # create_graph=True
             grad_S, grad_T = _NoSecondDerivative.apply(grad_S, grad_T, preds_S, preds_T)
-        return grad_S, grad_T, None, None, None
+        return grad_S, grad_T, None, None, None, None
 
 
 class _NoSecondDerivative(torch.autograd.Function):

@@ -28,6 +28,7 @@ def kendall_rank_loss(
     mink: int | float | None = None,
     standardize: bool = False,
     backend: str = 'auto',
+    compute_value: bool = True,
 ) -> Tensor:
     r"""One minus a differentiable Kendall tau between two rankings of the classes.
 
@@ -64,8 +65,10 @@ def kendall_rank_loss(
         mink: the same for the lowest classes. Not together with ``topk``.
         standardize: z-score both logits over the (selected) classes first, as LSKD does.
         backend: ``'auto'`` takes the fastest that runs on this input; ``'triton'`` (CUDA kernels),
-            ``'eager'`` (torch operations in tiles) or ``'reference'`` (the definition, (N, C, C)
-            memory) force one.
+            ``'numba'`` (compiled loops on the CPU), ``'eager'`` (torch operations) or
+            ``'reference'`` (the definition, (N, C, C) memory) force one.
+        compute_value: whether the value is wanted. False returns 0 for every row, with the right
+            gradient, and saves the backends that can the work that only the value needs.
 
     Returns:
         A scalar, or, under ``'none'``, the shape of ``preds_S`` without ``dim``. float64 for
@@ -78,7 +81,8 @@ def kendall_rank_loss(
         RuntimeError: ``backend`` names one that can't run on this input.
 
     Cost:
-        O(N C^2) time, O(N C) memory and a fixed tile (all backends but ``'reference'``).
+        O(N C) memory beside a fixed tile, and at most O(N C^2) time; less than that from a few
+        hundred classes on, by sorting or on a grid (all backends but ``'reference'``).
 
     Example:
         >>> import torch
@@ -90,6 +94,8 @@ def kendall_rank_loss(
         2.0
     """
     check_options(steepness, surrogate, reduction, topk, mink, standardize, backend)
+    if not isinstance(compute_value, bool):
+        raise TypeError(f'compute_value must be a bool, got {type(compute_value).__name__}')
     _check_logits(preds_S, preds_T)
     dim = _check_dim(preds_S, dim)
     _check_mask(mask, preds_S, dim)
@@ -108,7 +114,7 @@ def kendall_rank_loss(
     with torch.autocast(preds_S.device.type, enabled=False):
         if standardize:
             rows_S, rows_T = _standardize(rows_S), _standardize(rows_T)
-        losses = _row_losses(rows_S, rows_T, float(steepness), surrogate, backend)
+        losses = _row_losses(rows_S, rows_T, float(steepness), surrogate, backend, compute_value)
 
     if mask is not None:
         losses = losses.masked_fill(~mask.reshape(-1), 0)
@@ -121,15 +127,24 @@ def kendall_rank_loss(
 
 
 def _row_losses(
-    rows_S: Tensor, rows_T: Tensor, steepness: float, surrogate: str, backend: str
+    rows_S: Tensor,
+    rows_T: Tensor,
+    steepness: float,
+    surrogate: str,
+    backend: str,
+    compute_value: bool,
 ) -> Tensor:
     """Losses (N,) of rows (N, C); NaN for every row that holds a NaN or an infinity."""
     if rows_S.shape[1] < 2 or rows_S.shape[0] == 0:
         return _zero_or_nan(rows_S, rows_T)
     if backend == 'reference':
         losses = BACKENDS[backend].rank_loss(rows_S, rows_T, steepness, surrogate)
+        if not compute_value:
+            losses = losses - losses.detach()
         return losses + _zero_or_nan(rows_S, rows_T).detach()
-    return RankLoss.apply(rows_S.contiguous(), rows_T.contiguous(), steepness, surrogate, backend)
+    return RankLoss.apply(
+        rows_S.contiguous(), rows_T.contiguous(), steepness, surrogate, backend, compute_value
+    )
 
 
 def _zero_or_nan(rows_S: Tensor, rows_T: Tensor) -> Tensor:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-# Pairs held at once.
-TILE_ELEMENTS = 1 << 20
+from mmkendall.functional.backends import numba_cpu
+from mmkendall.functional.backends.eager import count_inversions
+
+# Elements sorted at once without Numba: a few int64 tensors of this size.
+CHUNK_ELEMENTS = {'cpu': 1 << 17, 'other': 1 << 23}
 
 
 @torch.no_grad()
@@ -25,6 +30,9 @@ def kendall_tau(preds_S: Tensor, preds_T: Tensor, *, dim: int = 1) -> Tensor:
         preds_S: student logits, (N, C), (N, C, ...) or, with ``dim=-1``, (..., C), floating point.
         preds_T: teacher logits, same shape and device.
         dim: the dimension of the classes.
+
+    Cost:
+        O(N C log C) time, O(N C) memory; compiled loops on a CPU with Numba, else torch.
 
     Returns:
         float64, the shape of ``preds_S`` without ``dim``, between -1 and 1. NaN where either row
@@ -49,16 +57,50 @@ def kendall_tau(preds_S: Tensor, preds_T: Tensor, *, dim: int = 1) -> Tensor:
     shape, num_classes = rows_S.shape[:-1], rows_S.shape[-1]
     rows_S, rows_T = (rows.reshape(-1, num_classes) for rows in (rows_S, rows_T))
 
-    # Per row: concordant minus discordant pairs, and the pairs not tied in either ranking, each
-    # counted twice: once as (i, j) and once as (j, i).
-    counts = torch.zeros(3, rows_S.shape[0], dtype=torch.float64, device=rows_S.device)
-    block = max(1, TILE_ELEMENTS // max(1, rows_S.shape[0] * num_classes))
-    for i in range(0, num_classes, block):
-        sign_S, sign_T = (
-            (rows[:, i : i + block, None] - rows[:, None, :]).sign() for rows in (rows_S, rows_T)
-        )
-        counts[0] += (sign_S * sign_T).sum(dim=(1, 2), dtype=torch.float64)
-        counts[1] += sign_S.square().sum(dim=(1, 2), dtype=torch.float64)
-        counts[2] += sign_T.square().sum(dim=(1, 2), dtype=torch.float64)
-    score, untied_S, untied_T = counts
-    return (score / (untied_S * untied_T).sqrt()).reshape(shape)
+    tau = torch.full((rows_S.shape[0],), math.nan, dtype=torch.float64, device=rows_S.device)
+    if num_classes > 1 and len(tau):
+        dtype = torch.promote_types(torch.promote_types(rows_S.dtype, rows_T.dtype), torch.float32)
+        rows_S, rows_T = (rows.to(dtype).contiguous() for rows in (rows_S, rows_T))
+        if numba_cpu.unavailable(tau.device, dtype, num_classes, 'product') is None:
+            numba_cpu.tau_b(rows_S, rows_T, tau)
+        else:
+            budget = CHUNK_ELEMENTS['cpu' if tau.device.type == 'cpu' else 'other']
+            size = max(1, budget // num_classes)
+            for first in range(0, len(tau), size):
+                part = slice(first, first + size)
+                tau[part] = _tau_b(rows_S[part], rows_T[part])
+    return tau.reshape(shape)
+
+
+def _tau_b(rows_S: Tensor, rows_T: Tensor) -> Tensor:
+    """Tau-b of rows (N, C): discordant pairs are the inversions after sorting by (t, s)."""
+    num_classes = rows_S.shape[1]
+    ranks_S, ranks_T = _dense_ranks(rows_S), _dense_ranks(rows_T)
+    tied_S, tied_T = _tied_pairs(ranks_S), _tied_pairs(ranks_T)
+    joint = (ranks_T * num_classes + ranks_S).sort(dim=1).values
+    tied_both = _tied_pairs(joint)
+    # Ties in s become an ascending run, which has no inversion.
+    ranks = (joint % num_classes).sort(dim=1, stable=True).indices.argsort(dim=1)
+    pairs = num_classes * (num_classes - 1) // 2
+    score = pairs - tied_S - tied_T + tied_both - 2 * count_inversions(ranks)
+    untied = (pairs - tied_S).double().sqrt() * (pairs - tied_T).double().sqrt()
+    poison = (rows_S.isnan() | rows_T.isnan()).any(dim=1)
+    return (score / untied).masked_fill(poison, math.nan)
+
+
+def _dense_ranks(rows: Tensor) -> Tensor:
+    """0 for the lowest of each row, equal logits share a rank."""
+    ordered, order = rows.sort(dim=1)
+    steps = torch.zeros_like(order)
+    steps[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    return torch.empty_like(order).scatter_(1, order, steps.cumsum(dim=1))
+
+
+def _tied_pairs(ranks: Tensor) -> Tensor:
+    """How many pairs of each row are equal."""
+    ordered = ranks.sort(dim=1).values
+    index = torch.arange(ordered.shape[1], device=ordered.device)
+    starts = torch.ones_like(ordered, dtype=torch.bool)
+    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = torch.where(starts, index, torch.zeros_like(index)).cummax(dim=1).values
+    return (index - first).sum(dim=1)

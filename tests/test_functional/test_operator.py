@@ -30,7 +30,8 @@ def gradient(loss, preds):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_opcheck(needs, dtype):
     preds_S, preds_T = draw(3, 7, dtype=dtype)
-    torch.library.opcheck(compute, (preds_S.detach(), preds_T, 3.0, 'product', 'eager', *needs))
+    arguments = (preds_S.detach(), preds_T, 3.0, 'product', 'eager', *needs, True)
+    torch.library.opcheck(compute, arguments)
 
 
 @needs_custom_op

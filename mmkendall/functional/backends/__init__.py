@@ -4,11 +4,12 @@ A backend is a module with
 
 ``unavailable(device, dtype, num_classes, surrogate) -> str | None``
     Why it can't take such input, or ``None`` when it can.
-``rank_loss(preds_S, preds_T, steepness, surrogate, need_grad) -> (loss, grad)``
-    ``preds_S`` and ``preds_T`` are contiguous (N, C) tensors of one dtype, float32 or float64, on
-    one device, with C >= 2. ``loss`` is (N,): ``1 - tau_d`` of each row. ``grad`` is (N, C): the
-    gradient of each row's loss with respect to ``preds_S``, or an empty tensor when ``need_grad``
-    is false. Rows that hold a NaN or an infinity may get any value: the caller overwrites them.
+``rank_loss(preds_S, preds_T, steepness, surrogate, need_grad, compute_value=True)``
+    Returns ``(loss, grad)``. ``preds_S`` and ``preds_T`` are contiguous (N, C) tensors of one
+    dtype, float32 or float64, on one device, with C >= 2. ``loss`` is (N,): ``1 - tau_d`` of each
+    row, or 0 without ``compute_value``. ``grad`` is (N, C): the gradient of each row's loss with
+    respect to ``preds_S``, or an empty tensor when ``need_grad`` is false. Rows that hold a NaN or
+    an infinity may get any value: the caller overwrites them.
 
 ``reference`` differs: it is the differentiable definition, so autograd finds its gradient.
 """
@@ -19,15 +20,16 @@ from types import ModuleType
 
 import torch
 
-from mmkendall.functional.backends import eager, reference, triton_cuda
+from mmkendall.functional.backends import eager, numba_cpu, reference, triton_cuda
 
 BACKENDS: dict[str, ModuleType] = {
     'triton': triton_cuda,
+    'numba': numba_cpu,
     'eager': eager,
     'reference': reference,
 }
 # What `auto` tries, fastest first. `eager` runs everywhere, so it always ends well.
-PREFERENCE = ('triton', 'eager')
+PREFERENCE = ('triton', 'numba', 'eager')
 
 
 def choose_backend(

@@ -69,6 +69,7 @@ def rank_loss(
     steepness: float,
     surrogate: str,
     need_grad: bool,
+    compute_value: bool = True,
     algorithm: str = 'auto',
 ) -> tuple[Tensor, Tensor]:
     """See the contract in ``backends/__init__.py``.
@@ -87,10 +88,15 @@ def rank_loss(
     if algorithm == 'auto':
         many = num_classes >= WINDOW_CLASSES and steepness >= WINDOW_STEEPNESS
         algorithm = 'window' if many and surrogate != 'diffkendall' else 'dense'
-    run = _window if algorithm == 'window' else _dense
+    arguments = (preds_S, preds_T, steepness, surrogate, need_grad)
     with torch.cuda.device_of(preds_S):
-        total, grads = run(preds_S, preds_T, steepness, surrogate, need_grad)
+        if algorithm == 'window':
+            total, grads = _window(*arguments, compute_value)
+        else:  # The value comes with the gradient.
+            total, grads = _dense(*arguments)
         losses = (1 - total / (num_classes * (num_classes - 1))).to(preds_S.dtype)
+        if not compute_value:
+            losses = torch.zeros_like(losses)
         if not need_grad:
             return losses, preds_S.new_empty(0)
         return losses, grads[0] if grads.shape[0] == 1 else grads.sum(dim=0)
@@ -165,9 +171,14 @@ def _dense(
 
 
 def _window(
-    preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str, need_grad: bool
+    preds_S: Tensor,
+    preds_T: Tensor,
+    steepness: float,
+    surrogate: str,
+    need_grad: bool,
+    compute_value: bool,
 ) -> tuple[Tensor, Tensor]:
-    """As ``_dense``, by near pairs alone."""
+    """As ``_dense``, by near pairs alone; without ``compute_value`` the sum is a part of it."""
     from mmkendall.functional.backends import triton_kernels as kernels
 
     num_classes = preds_S.shape[1]
@@ -194,6 +205,8 @@ def _window(
         **constants,
     )
     total = totals.sum(dim=1)
+    if not compute_value:
+        return total, grads
 
     ascending_T, order = preds_T.sort(dim=1)
     kernels.pairs_of_signs[grid](

@@ -43,6 +43,8 @@ class KendallRankLoss(nn.Module):
         loss_weight: factor on the loss. The paper sets it to the weight of the logit loss that it
             stands beside. Defaults to 1.0.
         teacher_detach: keep the gradient from the teacher. Defaults to True.
+        compute_value: whether the value is wanted. False returns 0 with the right gradient, for
+            less work. Defaults to True.
 
     Shape:
         - preds_S, preds_T: (N, C), (N, C, H, W), or (..., C) with ``dim=-1``; floating point.
@@ -82,6 +84,7 @@ class KendallRankLoss(nn.Module):
         gather: bool = False,
         loss_weight: float = 1.0,
         teacher_detach: bool = True,
+        compute_value: bool = True,
     ) -> None:
         super().__init__()
         # A misspelt option must end a run before its first batch, not after the data is loaded.
@@ -106,6 +109,7 @@ class KendallRankLoss(nn.Module):
         self.gather = gather
         self.loss_weight = loss_weight
         self.teacher_detach = teacher_detach
+        self.compute_value = compute_value
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, mask: Tensor | None = None) -> Tensor:
         """The weighted loss; see the class for shapes."""
@@ -130,6 +134,7 @@ class KendallRankLoss(nn.Module):
             mink=self.mink,
             standardize=self.standardize,
             backend=self.backend,
+            compute_value=self.compute_value,
         )
         return self.loss_weight * loss
 
@@ -159,5 +164,6 @@ class KendallRankLoss(nn.Module):
             f'reduction={self.reduction!r}, dim={self.dim}, topk={self.topk}, mink={self.mink}, '
             f'standardize={self.standardize}, backend={self.backend!r}, '
             f'across={self.across!r}, gather={self.gather}, '
-            f'loss_weight={self.loss_weight}, teacher_detach={self.teacher_detach}'
+            f'loss_weight={self.loss_weight}, teacher_detach={self.teacher_detach}, '
+            f'compute_value={self.compute_value}'
         )

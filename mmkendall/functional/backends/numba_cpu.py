@@ -1,0 +1,162 @@
+"""The ranking loss in compiled CPU loops (Numba, compiled at first use and kept on disk).
+
+Three algorithms share the work. ``'auto'`` estimates their times for each row from C, k and the
+range of the row's logits, and takes the fastest that can take the row:
+
+``dense``
+    Every pair of classes, O(C^2): tanh as a ratio of exponentials while k times the range of both
+    logits is at most 28 (``'product'``), else one exponential for each tanh. Takes everything.
+    ``'auto'`` takes it for up to a few hundred classes, for ``'diffkendall'``, and where k times
+    a range is under 0.5.
+``window``
+    The logits are sorted; only pairs closer than 9 / k (20 / k in float64) need their tanh, order
+    counts for all others. For large k times range. Not for ``'diffkendall'``.
+``grid``
+    The classes are spread on a grid over (teacher, student) in steps of 1 / (4 k) by B-splines,
+    the two tanh become two matrix products, and the gradient is read off. O(C) for a given
+    range, so it serves small k and large C. ``'product'`` in float32 only, with k times both
+    ranges at least 0.5 and at most 900,000 nodes.
+
+Rows are shared out over ``torch.get_num_threads()`` threads of this process, started when there is
+enough work and never inherited by a fork. One thread runs in the caller's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+# In the order of the codes in numba_kernels.
+ALGORITHMS = ('dense', 'window', 'grid')
+SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2}
+# Handing rows to other threads takes about a tenth of this.
+MIN_SECONDS_FOR_THREADS = 5e-4
+# Rows share matrix products up to this many nodes in all.
+MAX_GRID_NODES = 100_000
+
+
+@functools.lru_cache(maxsize=1)
+def _import_problem() -> str | None:
+    """Why the compiled loops can't be had. Numba is imported here, at first use."""
+    try:
+        from mmkendall.functional.backends import numba_kernels  # noqa: F401
+    except Exception as error:  # Numba raises its own kinds when NumPy is too new for it.
+        return f'Numba cannot be imported ({error}); pip install "mmkendall[numba]"'
+    return None
+
+
+def unavailable(
+    device: torch.device, dtype: torch.dtype, num_classes: int, surrogate: str
+) -> str | None:
+    """Needs Numba and tensors on the CPU."""
+    if device.type != 'cpu':
+        return f'it computes on the CPU, the logits are on {device}'
+    return _import_problem()
+
+
+def rank_loss(
+    preds_S: Tensor,
+    preds_T: Tensor,
+    steepness: float,
+    surrogate: str,
+    need_grad: bool,
+    compute_value: bool = True,
+    algorithm: str = 'auto',
+) -> tuple[Tensor, Tensor]:
+    """See the contract in ``backends/__init__.py``.
+
+    Args:
+        algorithm: ``'auto'`` or one of ``ALGORITHMS``; see the top of this file.
+
+    Raises:
+        ValueError: an algorithm that isn't known or can't take a row of this input.
+    """
+    from mmkendall.functional.backends import numba_kernels as kernels
+
+    loss = preds_S.new_full((preds_S.shape[0],), float('nan'))
+    grad = torch.zeros_like(preds_S) if need_grad else preds_S.new_empty(0)
+    codes = torch.empty(preds_S.shape[0], dtype=torch.int8).numpy()
+    data = (preds_S.detach().numpy(), preds_T.detach().numpy(), steepness)
+    code = SURROGATE_CODES[surrogate]
+    results = (need_grad, compute_value, loss.numpy(), grad.view(-1, preds_S.shape[1]).numpy())
+
+    if algorithm != 'auto' and algorithm not in ALGORITHMS:
+        raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
+    forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
+    sizes = torch.zeros(preds_S.shape[0], 2, dtype=torch.int32).numpy()
+    seconds = kernels.choose_algorithms(*data, code, forced, codes, sizes)
+    if forced >= 0 and (codes == kernels.NOT_POSSIBLE).any():
+        raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
+
+    by_code = {kernels.DENSE: kernels.dense_rows, kernels.WINDOW: kernels.window_rows}
+    for number, run in by_code.items():
+        rows = (codes == number).nonzero()[0]
+        if len(rows):
+            _share_rows(seconds, rows, run, (*data, code), results)
+    rows = (codes == kernels.GRID).nonzero()[0]
+    if len(rows):
+        _run_grid(data, rows, sizes, seconds, results)
+    return loss, grad
+
+
+def _run_grid(data, rows, sizes, seconds: float, results) -> None:
+    """Spread, convolve with torch's matrix product, read off; some rows at a time.
+
+    With W the spread grid and c samples of tanh, Q = c W c^T: the agreement is <W, Q>, and the
+    gradient is the derivative of Q's spline at the class.
+    """
+    from mmkendall.functional.backends import numba_kernels as kernels
+
+    need_grad, compute_value, loss, grad = results
+    num_classes = grad.shape[1] if need_grad else data[0].shape[1]
+    height, width = (int(size) for size in sizes[rows].max(0))
+    at_once = max(1, MAX_GRID_NODES // (height * width))
+    matrix_T = torch.from_numpy(kernels.convolution_matrix(height))
+    matrix_S = torch.from_numpy(kernels.convolution_matrix(width)).t()
+    for first in range(0, len(rows), at_once):
+        some = rows[first : first + at_once]
+        share = seconds * len(some) / len(rows)
+        grid = torch.zeros(len(some), height, width)
+        _share_rows(share, some, kernels.spread_rows, data, (some, grid.numpy()))
+        field = torch.matmul(torch.matmul(matrix_T, grid), matrix_S)
+        loss[some] = 0
+        if compute_value:
+            total = grid.mul_(field).sum(dim=(1, 2)).double()
+            loss[some] = 1 - total.numpy() / (num_classes * (num_classes - 1))
+        if need_grad:
+            _share_rows(share, some, kernels.gather_rows, data, (some, field.numpy(), grad))
+
+
+def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
+    """Writes Kendall's tau-b of contiguous rows (N, C) into ``tau`` (N,), float64."""
+    from mmkendall.functional.backends import numba_kernels as kernels
+
+    data = (rows_S.detach().numpy(), rows_T.detach().numpy())
+    rows = torch.arange(rows_S.shape[0]).numpy()
+    # About 50 ns for each class.
+    _share_rows(rows_S.numel() * 5e-8, rows, kernels.tau_b_rows, data, (tau.numpy(),))
+
+
+def _share_rows(seconds: float, rows, run, before, after) -> None:
+    """Calls ``run(*before, part of rows, *after)`` in this thread or in each of several."""
+    threads = min(torch.get_num_threads(), len(rows))
+    if threads == 1 or seconds < MIN_SECONDS_FOR_THREADS:
+        run(*before, rows, *after)
+        return
+    size = -(-len(rows) // threads)
+    parts = [rows[first : first + size] for first in range(0, len(rows), size)]
+    pool = _thread_pool(os.getpid(), threads - 1)
+    others = [pool.submit(run, *before, part, *after) for part in parts[1:]]
+    run(*before, parts[0], *after)
+    for other in others:
+        other.result()
+
+
+@functools.lru_cache(maxsize=1)
+def _thread_pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """A forked child has another ``process`` and so never waits for its parent's threads."""
+    return ThreadPoolExecutor(threads, thread_name_prefix='mmkendall')

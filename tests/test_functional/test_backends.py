@@ -1,0 +1,247 @@
+"""Every backend and every algorithm in it against the definition in float64."""
+
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmkendall import kendall_rank_loss
+from mmkendall.functional.backends import BACKENDS, choose_backend, eager, numba_cpu, reference
+from mmkendall.functional.rank_loss import SURROGATES
+
+ALGORITHMS = [('eager', name) for name in ('auto', 'tiles', 'window', 'waves')]
+ALGORITHMS += [('numba', name) for name in ('auto', 'dense', 'window', 'grid')]
+STEEPNESS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+
+needs_numba = pytest.mark.skipif(
+    numba_cpu.unavailable(torch.device('cpu'), torch.float32, 2, 'product') is not None,
+    reason='Numba is not installed',
+)
+both = pytest.mark.parametrize(
+    ('backend', 'algorithm'),
+    [
+        pytest.param(*pair, id='-'.join(pair), marks=[needs_numba] * (pair[0] == 'numba'))
+        for pair in ALGORITHMS
+    ],
+)
+
+
+def definition(preds_S, preds_T, steepness, surrogate):
+    """Losses and gradient in float64."""
+    preds_S = preds_S.double().clone().requires_grad_()
+    losses = reference.rank_loss(preds_S, preds_T.double(), steepness, surrogate)
+    (grad,) = torch.autograd.grad(losses.sum(), preds_S)
+    return losses.detach(), grad
+
+
+def assert_close(result, expected, steepness):
+    """Within 1e-6 of the value and 1e-5 of the gradient's norm in float32.
+
+    Where all pairs are saturated the gradient is a tail of tanh. It counts as zero below 2e-6 of
+    what one pair can give.
+    """
+    (losses, grad), (true_losses, true_grad) = result, expected
+    single = losses.dtype == torch.float32
+    assert (losses.double() - true_losses).abs().max() <= (1e-6 if single else 1e-12)
+    num_classes = grad.shape[1]
+    error = (grad.double() - true_grad).norm(dim=1)
+    one_pair = 2 * steepness / (num_classes * (num_classes - 1))
+    tail = one_pair * math.sqrt(num_classes)
+    share, floor = (1e-5, 2e-6) if single else (1e-11, 1e-15)
+    assert (error <= share * true_grad.norm(dim=1) + floor * tail).all()
+
+
+def takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
+    """Whether a forced algorithm can take this input."""
+    if algorithm == 'window':
+        return surrogate != 'diffkendall'
+    if algorithm in ('grid', 'waves'):
+        ranges = [steepness * (p.amax(1) - p.amin(1)).double() for p in (preds_S, preds_T)]
+        narrow, wide = min(r.min() for r in ranges), max(r.max() for r in ranges)
+        double = preds_S.dtype == torch.float64
+        if surrogate != 'product' or (double and algorithm == 'grid'):
+            return False
+        widest = 220 if algorithm == 'grid' else (4 if double else 40)
+        return narrow >= 0.5 and wide <= widest
+    return True
+
+
+@st.composite
+def logits(draw):
+    """Rows as they come, and rows that break careless code."""
+    num_rows = draw(st.integers(1, 5))
+    num_classes = draw(st.sampled_from([2, 3, 7, 8, 9, 31, 64, 65, 130, 257]))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
+    pair = []
+    for _ in range(2):
+        rows = torch.randn(num_rows, num_classes, generator=generator, dtype=dtype)
+        kind = draw(st.sampled_from(['plain', 'ties', 'huge', 'tiny', 'constant', 'zeros', 'far']))
+        if kind == 'plain':
+            rows = rows * draw(st.sampled_from([0.3, 2.5, 6.0]))
+        elif kind == 'ties':
+            rows = (rows * 2).round() / 2
+        elif kind == 'huge':
+            rows = rows * 1e30
+        elif kind == 'tiny':
+            rows = rows * 1e-6
+        elif kind == 'constant':
+            rows[0] = rows[0, 0]
+        elif kind == 'zeros':
+            rows[:, ::2], rows[:, 1::2] = 0.0, -0.0
+        else:
+            rows = rows + 300
+        pair.append(rows)
+    return pair
+
+
+@both
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    pair=logits(),
+    steepness=st.sampled_from(STEEPNESS),
+    surrogate=st.sampled_from(SURROGATES),
+)
+def test_equals_the_definition(backend, algorithm, pair, steepness, surrogate):
+    preds_S, preds_T = pair
+    if not takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
+        return
+    run = BACKENDS[backend].rank_loss
+    expected = definition(preds_S, preds_T, steepness, surrogate)
+    result = run(preds_S, preds_T, steepness, surrogate, True, algorithm=algorithm)
+    assert result[0].dtype == result[1].dtype == preds_S.dtype
+    assert_close(result, expected, steepness)
+
+    losses, grad = run(preds_S, preds_T, steepness, surrogate, False, algorithm=algorithm)
+    assert torch.equal(losses, result[0])
+    assert grad.numel() == 0
+    losses, grad = run(preds_S, preds_T, steepness, surrogate, True, False, algorithm)
+    assert not losses.any()
+    assert torch.equal(grad, result[1])
+
+
+@both
+@pytest.mark.parametrize('steepness', STEEPNESS)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_many_classes(backend, algorithm, steepness, dtype):
+    """Enough classes for tiles, strips, chunks and groups of words to end in the middle."""
+    torch.manual_seed(0)
+    preds_S, preds_T = torch.randn(2, 2, 1037, dtype=dtype) * 2.5
+    surrogate = 'product'
+    if not takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
+        with pytest.raises(ValueError, match='algorithm'):
+            BACKENDS[backend].rank_loss(
+                preds_S, preds_T, steepness, surrogate, True, algorithm=algorithm
+            )
+        return
+    expected = definition(preds_S, preds_T, steepness, surrogate)
+    run = BACKENDS[backend].rank_loss
+    result = run(preds_S, preds_T, steepness, surrogate, True, algorithm=algorithm)
+    assert_close(result, expected, steepness)
+
+
+@both
+def test_rejects_what_an_algorithm_cannot_take(backend, algorithm):
+    if algorithm in ('auto', 'dense', 'tiles'):
+        return
+    preds = torch.randn(2, 30)
+    with pytest.raises(ValueError, match='algorithm'):
+        BACKENDS[backend].rank_loss(preds, preds, 1.0, 'diffkendall', True, algorithm=algorithm)
+
+
+@pytest.mark.parametrize('backend', ['eager', pytest.param('numba', marks=needs_numba)])
+def test_rejects_unknown_algorithm(backend):
+    preds = torch.randn(2, 3)
+    with pytest.raises(ValueError, match='algorithm'):
+        BACKENDS[backend].rank_loss(preds, preds, 1.0, 'product', True, algorithm='fastest')
+
+
+@pytest.mark.parametrize('backend', ['eager', pytest.param('numba', marks=needs_numba)])
+@pytest.mark.parametrize('surrogate', SURROGATES)
+@pytest.mark.parametrize('num_classes', [1, 2, 300])
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+def test_bad_rows_are_nan_and_spare_the_others(backend, surrogate, num_classes, bad):
+    torch.manual_seed(0)
+    preds_S, preds_T = torch.randn(2, 4, num_classes)
+    preds_S[1, -1] = bad
+    preds_T[3, 0] = bad
+    preds_S.requires_grad_()
+    for steepness in (1.0, 100.0):
+        losses = kendall_rank_loss(preds_S, preds_T, steepness, surrogate, 'none', backend=backend)
+        assert losses.isnan().tolist() == [False, True, False, True]
+        (grad,) = torch.autograd.grad(losses.sum(), preds_S)
+        assert grad[[0, 2]].isfinite().all()
+
+
+@needs_numba
+@pytest.mark.parametrize('surrogate', SURROGATES)
+def test_threads_share_the_rows(surrogate, monkeypatch):
+    monkeypatch.setattr(numba_cpu, 'MIN_SECONDS_FOR_THREADS', 0.0)
+    torch.manual_seed(0)
+    preds_S, preds_T = torch.randn(2, 37, 50)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            results.append(numba_cpu.rank_loss(preds_S, preds_T, 5.0, surrogate, True))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def _loss_in_child(connection, preds_S, preds_T):
+    connection.send(float(numba_cpu.rank_loss(preds_S, preds_T, 5.0, 'product', True)[0].sum()))
+
+
+@needs_numba
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork on this system')
+@pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
+def test_runs_in_a_forked_process(monkeypatch):
+    monkeypatch.setattr(numba_cpu, 'MIN_SECONDS_FOR_THREADS', 0.0)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
+    torch.manual_seed(0)
+    preds_S, preds_T = torch.randn(2, 8, 50)
+    expected = float(numba_cpu.rank_loss(preds_S, preds_T, 5.0, 'product', True)[0].sum())
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context('fork').Process(
+        target=_loss_in_child, args=(theirs, preds_S, preds_T)
+    )
+    child.start()
+    assert ours.poll(60), 'the forked process hangs'
+    assert ours.recv() == expected
+    child.join(10)
+
+
+@needs_numba
+def test_auto_takes_numba_on_the_cpu():
+    assert choose_backend('auto', torch.device('cpu'), torch.float32, 10, 'product') == 'numba'
+
+
+def test_auto_falls_back_without_numba(monkeypatch):
+    monkeypatch.setattr(numba_cpu, '_import_problem', lambda: 'Numba is not there')
+    device = torch.device('cpu')
+    assert choose_backend('auto', device, torch.float32, 10, 'product') == 'eager'
+    with pytest.raises(RuntimeError, match='Numba is not there'):
+        choose_backend('numba', device, torch.float32, 10, 'product')
+
+
+def test_importing_the_package_leaves_numba_alone():
+    code = 'import sys, mmkendall; sys.exit("numba" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_eager_counts_inversions():
+    torch.manual_seed(0)
+    for num_classes in (1, 2, 5, 64, 100):
+        ranks = torch.stack([torch.randperm(num_classes) for _ in range(3)])
+        later = torch.ones(num_classes, num_classes).triu(1).bool()
+        expected = ((ranks[:, :, None] > ranks[:, None, :]) & later).sum(dim=(1, 2))
+        assert torch.equal(eager.count_inversions(ranks), expected)
