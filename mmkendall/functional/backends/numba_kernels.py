@@ -864,13 +864,14 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, siz
             codes[row] = NOT_POSSIBLE
             continue
         is_ratio = surrogate == PRODUCT and max(range_S, range_T) <= RATIO_RANGE
-        cost = wide * pairs * (0.35 if is_ratio else 0.9) + 20.0 * count
+        each_pair, each_class = (0.35, 20.0) if is_ratio else (0.9, 45.0)
+        cost = wide * pairs * each_pair + each_class * count
         if can_window:
             near_S = pairs * wide * min(1.0, WINDOW_SHARE * wide / max(range_S, 1.0))
             near_T = pairs * wide * min(1.0, WINDOW_SHARE * wide / max(range_T, 1.0))
             if surrogate == HARD_TEACHER:
                 near_T = 0.0
-            window_cost = 2500.0 + 45.0 * wide * count + 1.2 * near_S + 0.5 * near_T
+            window_cost = 1500.0 + 40.0 * wide * count + 1.2 * near_S + 0.5 * near_T
             if window_cost < cost:
                 best, cost = WINDOW, window_cost
         if can_grid:
