@@ -19,11 +19,10 @@ from mmkendall import compat
 
 compat.apply()
 
-import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.dataset import pseudo_collate  # noqa: E402
 from mmengine.device import get_device  # noqa: E402
-from mmengine.registry import MODELS, DefaultScope, init_default_scope  # noqa: E402
+from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import (  # noqa: E402
     BarColumn,
@@ -109,7 +108,6 @@ def make_loader(dataset: FixedViews, first: int, cfg: Config, args: argparse.Nam
 
 def write_all(model: LogitDistill, dataset: FixedViews, folder: str, cfg, args, console) -> int:
     """Computes and writes what is missing; returns how many rows that was."""
-    writer = None
     made_of = {
         'rows': dataset.num_rows,
         'samples': len(dataset),
@@ -124,7 +122,7 @@ def write_all(model: LogitDistill, dataset: FixedViews, folder: str, cfg, args, 
     writer = TeacherLogitsWriter(folder, made_of)
     begin = writer.rows_done
     if begin:
-        console.print(f'{begin} of {dataset.num_rows} rows are there already.')
+        console.print(f'{begin} of {dataset.num_rows} rows are there already.', soft_wrap=True)
     columns = (
         TextColumn('teacher logits'), BarColumn(), MofNCompleteColumn(), TextColumn('rows'),
         TimeRemainingColumn(),
@@ -154,12 +152,11 @@ def main() -> int:
         cfg = prepare_config(args)
         check(cfg, args)
         folder = args.out or cfg.model.teacher_logits
-        init_default_scope(cfg.get('default_scope') or DefaultScope.get_current_instance())
-        model = build_model(cfg)
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-        dataset.full_init()
-        torch.set_grad_enabled(False)
-        written = write_all(model, dataset, folder, cfg, args, console)
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            model = build_model(cfg)
+            dataset = DATASETS.build(cfg.train_dataloader.dataset)
+            dataset.full_init()
+            written = write_all(model, dataset, folder, cfg, args, console)
     except (ConfigError, TeacherLogitsError) as error:
         print(f'cache_teacher_logits.py: error: {error}', file=sys.stderr)
         return 2
@@ -167,7 +164,7 @@ def main() -> int:
         print('\nStopped. Go on with the same command.', file=sys.stderr)
         return 130
     size = sum(entry.stat().st_size for entry in os.scandir(folder))
-    console.print(f'{folder}: {written} rows written, {size / 1e6:.1f} MB in all.')
+    console.print(f'{folder}: {written} rows written, {size / 1e6:.1f} MB in all.', soft_wrap=True)
     return 0
 
 
