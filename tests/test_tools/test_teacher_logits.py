@@ -233,7 +233,8 @@ def test_tool_refuses(built, options, message, monkeypatch, capsys):
 def test_trains_validates_and_exports_the_student(built, tmp_path, monkeypatch):
     """The whole way: train from the cache, take the student out, test it by its own config."""
     work_dir = tmp_path / 'run'
-    run_tool('train.py', built / 'config.py', '--work-dir', work_dir, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert call_tool(monkeypatch, 'train.py', built / 'config.py', '--work-dir', work_dir) == 0
     scalars = next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()
     last = [json.loads(line) for line in scalars if 'accuracy/top1' in line][-1]
     assert 'teacher.accuracy/top1' in last
@@ -241,15 +242,12 @@ def test_trains_validates_and_exports_the_student(built, tmp_path, monkeypatch):
     checkpoint = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
     assert not [name for name in checkpoint['state_dict'] if name.startswith('teacher')]
 
-    monkeypatch.chdir(tmp_path)
     convert = ('model_converters/student_from_distill.py', work_dir / 'epoch_2.pth', 'student.pth')
     assert call_tool(monkeypatch, *convert) == 0
     student = Config.fromfile(str(DIGITS / 'resnet18-w4_1xb64_digits.py'))
-    run_tool(
-        'test.py', DIGITS / 'resnet18-w4_1xb64_digits.py', 'student.pth',
-        '--out', 'metrics.json', '--cfg-options', 'test_dataloader.dataset.indices=100',
-        cwd=tmp_path,
-    )  # fmt: skip
+    test = ('test.py', DIGITS / 'resnet18-w4_1xb64_digits.py', 'student.pth')
+    options = ('--out', 'metrics.json', '--cfg-options', 'test_dataloader.dataset.indices=100')
+    assert call_tool(monkeypatch, *test, *options) == 0
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     assert metrics['accuracy/top1'] == pytest.approx(last['accuracy/top1'])
     exported = torch.load(tmp_path / 'student.pth')
