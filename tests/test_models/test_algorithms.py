@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint, save_checkpoint
 from mmpretrain.structures import DataSample
@@ -432,3 +435,33 @@ def test_loads_by_itself_in_mmrazors_scope():
     assert set(losses) == {'student.loss', 'distill.loss_kl'}
     # The teacher's own preprocessor normalises as the student's does.
     assert model.teacher_inputs[0](images) is images
+
+
+def test_averaged_model_leaves_the_teacher_out_too(teacher_checkpoint):
+    model = build(teacher_ckpt=str(teacher_checkpoint))
+    averaged = ExponentialMovingAverage(model, momentum=0.5)
+    model.architecture.head.fc.bias.data += 1
+    averaged.update_parameters(model)
+    averaged.update_parameters(model)
+    state = averaged.state_dict()
+    assert not [name for name in state if name.startswith('module.teacher')]
+    assert averaged.load_state_dict(state, strict=True).missing_keys == []
+    # The copy records with recorders of its own.
+    losses = averaged.module(*batch(), mode='loss')
+    assert 'distill.loss_kldivergence' in losses
+    assert not model.distiller.teacher_recorders.get_recorder('fc').data_buffer
+
+
+def test_needs_mmengine_alone_to_be_imported():
+    code = (
+        'import sys\n'
+        "for name in ('mmrazor', 'mmpretrain', 'mmcv'):\n"
+        '    sys.modules[name] = None\n'
+        'import mmkendall.datasets, mmkendall.engine, mmkendall.models\n'
+        'from mmkendall.registry import LOOPS, MODELS\n'
+        "assert MODELS.get('mmkendall.LogitDistill') and LOOPS.get('mmkendall.DistillValLoop')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

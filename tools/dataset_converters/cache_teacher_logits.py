@@ -3,7 +3,14 @@
     python tools/dataset_converters/cache_teacher_logits.py CONFIG
     python tools/train.py CONFIG
 
-CONFIG trains a mmkendall.LogitDistill with ``teacher_logits=FOLDER`` on a mmkendall.FixedViews.
+CONFIG trains a mmkendall.LogitDistill with ``teacher_logits=FOLDER`` on a mmkendall.FixedViews:
+
+    model = dict(type='mmkendall.LogitDistill', teacher_logits='data/teacher_logits')
+    train_dataloader = dict(
+        dataset=dict(
+            _delete_=True, type='mmkendall.FixedViews', num_views=4, seed=0, dataset=dict(...)),
+        sampler=dict(type='mmkendall.ViewSampler'))
+
 The folder takes views x samples x teachers x classes x 2 bytes (float16), for instance 10 MB for
 each view of CIFAR-100 and 2.6 GB for each of ImageNet. Stopped, it goes on where it was.
 """
