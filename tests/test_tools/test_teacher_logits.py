@@ -119,6 +119,26 @@ def test_the_teacher_does_not_run(built, monkeypatch):
     assert len(losses_and_gradients(model, dataset)) == 4
 
 
+def test_several_teachers_have_their_logits_each(built, tmp_path, monkeypatch):
+    write_teacher(tmp_path / 'other.pth', 1)
+    text = (built / 'config.py').read_text()
+    text += f"""
+model['teacher_ckpt'] = None
+model['teacher_logits'] = '{tmp_path}/logits'
+teacher = {{{{_base_.teacher}}}}
+model['teacher'] = [
+    dict(model=teacher, checkpoint='{built}/teacher.pth', weight=3),
+    dict(model=teacher, checkpoint='{tmp_path}/other.pth', input_size=12)]
+"""
+    (tmp_path / 'config.py').write_text(text)
+    assert call_tool(monkeypatch, TOOL, tmp_path / 'config.py', '--dtype', 'float32') == 0
+    assert np.load(tmp_path / 'logits' / 'logits.npy').shape == (2 * SAMPLES, 2, 10)
+    cached = losses_and_gradients(*build(tmp_path))
+    live = losses_and_gradients(*build(tmp_path, **{'model.teacher_logits': None}))
+    for (losses, _), (expected, _) in zip(cached, live, strict=True):
+        torch.testing.assert_close(losses, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_float16_is_near(built, tmp_path):
     reader = TeacherLogits(built / 'logits')
     made_of = {**reader.meta['made_of'], 'dtype': 'float16'}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class LogitDistill(BaseModel):
         distiller: config of a ``ConfigurableDistiller`` or a subclass.
         teacher_ckpt: checkpoint of a single teacher, path or URL. Defaults to None.
         teacher_dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``: autocast of the teacher
-            alone. Defaults to None, the student's.
+            alone; a CPU with an old torch knows no float16. Defaults to None, the student's.
         teacher_logits: folder of cached logits, made by
             ``tools/dataset_converters/cache_teacher_logits.py``; the training dataset must be a
             ``mmkendall.FixedViews``. Losses are those of the live teacher on the same images, up
@@ -85,6 +86,7 @@ class LogitDistill(BaseModel):
     Raises:
         TypeError, ValueError: an option that cannot be, when it is built.
         RuntimeError: a teacher's recorder recorded nothing, at the first iteration.
+        ValueError: the device does not know ``teacher_dtype``, likewise.
         TeacherLogitsError: cached logits are of other images or of another teacher.
 
     Example:
@@ -339,6 +341,7 @@ class LogitDistill(BaseModel):
             return nullcontext()
         if self.teacher_dtype == 'float32':
             return torch.autocast(device, enabled=False)
+        check_autocast(device, self.teacher_dtype)
         return torch.autocast(device, dtype=DTYPES[self.teacher_dtype])
 
     def _record_live(self, inputs: Tensor, data_samples: list | None) -> None:
@@ -360,9 +363,9 @@ class LogitDistill(BaseModel):
 
     def _record_cached(self, data_samples: list | None) -> None:
         if self._cache is None:
-            cache = TeacherLogits(self.teacher_logits)
-            cache.check_teachers(self.teacher_fingerprint())
-            self._cache = cache
+            logits = TeacherLogits(self.teacher_logits)
+            logits.check_teachers(self.teacher_fingerprint())
+            self._cache = logits
         if data_samples is None or 'view_row' not in data_samples[0]:
             raise RuntimeError(
                 'teacher_logits need a training dataset of type mmkendall.FixedViews, which tells '
@@ -387,6 +390,22 @@ class LogitDistill(BaseModel):
             for name, loss in self.distiller.compute_distill_losses().items():
                 total[name] = total.get(name, 0) + weight * loss
         return total
+
+
+@cache
+def check_autocast(device: str, dtype: str) -> None:
+    """Raises ValueError if autocast to a type does nothing or fails, as in some older torch."""
+    one = torch.ones(1, 1, device=device)
+    try:
+        with torch.autocast(device, dtype=DTYPES[dtype]):
+            works = (one @ one).dtype == DTYPES[dtype]
+    except RuntimeError:
+        works = False
+    if not works:
+        raise ValueError(
+            f'teacher_dtype {dtype!r} is not possible on {device} with torch '
+            f"{torch.__version__}: use 'float32' or 'bfloat16'"
+        )
 
 
 def build(config: dict) -> nn.Module:
