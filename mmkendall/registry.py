@@ -4,6 +4,7 @@
 module when it reads the scope, and a node imports its ``locations`` when it is first asked.
 """
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
@@ -15,6 +16,9 @@ from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, locations=['mmkendall.models'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, locations=['mmkendall.datasets'])
+DATA_SAMPLERS = Registry(
+    'data sampler', parent=MMENGINE_DATA_SAMPLERS, locations=['mmkendall.datasets']
+)
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, locations=['mmkendall.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, locations=['mmkendall.engine'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, locations=['mmkendall.engine'])

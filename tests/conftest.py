@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,13 @@ def run_tool(*command: str | Path, cwd: Path, check: bool = True, **environment:
     if check and done.returncode:
         pytest.fail(f'{" ".join(map(str, command))}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}')
     return done
+
+
+def call_tool(monkeypatch, *command: str | Path) -> int:
+    """Runs the main() of a script of tools/ in this process, and returns its exit status."""
+    path = REPOSITORY / 'tools' / command[0]
+    spec = spec_from_file_location(path.stem, path)
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr('sys.argv', [str(part) for part in command])
+    return tool.main()

@@ -1,5 +1,6 @@
-"""Datasets and transforms that a config can name."""
+"""Datasets, samplers and transforms that a config can name."""
 
 from mmkendall.datasets.digits import Digits
+from mmkendall.datasets.fixed_views import FixedViews, ViewSampler
 
-__all__ = ['Digits']
+__all__ = ['Digits', 'FixedViews', 'ViewSampler']

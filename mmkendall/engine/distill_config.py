@@ -156,12 +156,17 @@ def check_distill_config(cfg: Config) -> None:
     for name, arguments in mappings.items():
         for argument, record in arguments.items():
             _check_record(distiller, f'loss_forward_mappings.{name}.{argument}', record)
-    checkpoint = cfg.model.get('teacher_ckpt')
-    if checkpoint and '://' not in checkpoint and not osp.isfile(checkpoint):
-        raise ConfigError(
-            f'model.teacher_ckpt {checkpoint!r} does not exist. Pass the path of a trained '
-            'teacher, for instance with --cfg-options model.teacher_ckpt=PATH'
-        )
+    checkpoints = {'teacher_ckpt': cfg.model.get('teacher_ckpt')}
+    teacher = cfg.model.get('teacher')
+    if isinstance(teacher, (list, tuple)):
+        for index, entry in enumerate(teacher):
+            checkpoints[f'teacher.{index}.checkpoint'] = entry.get('checkpoint')
+    for name, checkpoint in checkpoints.items():
+        if checkpoint and '://' not in checkpoint and not osp.isfile(checkpoint):
+            raise ConfigError(
+                f'model.{name} {checkpoint!r} does not exist. Pass the path of a trained '
+                f'teacher, for instance with --cfg-options model.{name}=PATH'
+            )
 
 
 def _check_record(distiller: ConfigDict, where: str, record: dict) -> None:

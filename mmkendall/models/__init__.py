@@ -1,6 +1,7 @@
 """What a config can name in place of a model, a loss, a connector or a distiller."""
 
 from mmkendall.models import data_preprocessors, distillers
+from mmkendall.models.algorithms import LogitDistill
 from mmkendall.models.backbones import (
     CifarMobileNetV2,
     CifarResNet,
@@ -24,6 +25,7 @@ __all__ = [
     'CifarVGG',
     'DKDLoss',
     'KendallRankLoss',
+    'LogitDistill',
     'LogitStandardization',
     'MLKDLoss',
     'MobileNetV1',

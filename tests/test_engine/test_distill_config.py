@@ -121,6 +121,12 @@ RANK = dict(type='mmkendall.KendallRankLoss')
             dict(teacher_ckpt='gone.pth'),
             "'gone.pth' does not exist.*--cfg-options model.teacher_ckpt",
         ),
+        (
+            {},
+            {},
+            dict(teacher=[dict(model={}), dict(model={}, checkpoint='gone.pth')]),
+            "'gone.pth' does not exist.*--cfg-options model.teacher.1.checkpoint",
+        ),
     ],
 )
 def test_check_refuses(losses, mappings, model, message):

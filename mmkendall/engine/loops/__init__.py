@@ -1,0 +1,3 @@
+from mmkendall.engine.loops.distill_val_loop import DistillValLoop
+
+__all__ = ['DistillValLoop']

@@ -1,0 +1,3 @@
+from mmkendall.models.algorithms.logit_distill import LogitDistill
+
+__all__ = ['LogitDistill']

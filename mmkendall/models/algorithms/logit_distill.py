@@ -1,0 +1,547 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from mmengine.runner import load_checkpoint
+from torch import Tensor, nn
+
+from mmkendall.models.algorithms.teacher_input import TeacherInput
+from mmkendall.models.algorithms.teacher_logits import TeacherLogits
+from mmkendall.registry import MODELS
+
+DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
+ENTRY = {
+    'model': dict,
+    'checkpoint': (str, Path),
+    'weight': (int, float),
+    'input_size': (int, tuple, list),
+    'recorders': dict,
+}
+
+
+@MODELS.register_module()
+class LogitDistill(BaseModel):
+    """Distils the logits of frozen teachers into a student, with mmrazor's distillers.
+
+    A stand-in for mmrazor's ``SingleTeacherDistill``: change ``type``, keep the rest. Other than
+    there
+
+    - the whole teacher is in eval mode, always: dropout and drop-path too, not BatchNorm alone;
+    - no teacher loss is computed: the teacher runs in ``mode='tensor'`` and inference mode, in a
+      precision of its own. What its recorders record is handed to the losses as contiguous
+      float32 tensors that autograd accepts;
+    - there may be several teachers, each with its own weight, normalisation and input size;
+    - the teacher's logits may come from disk instead (``teacher_logits``);
+    - a checkpoint does not hold a teacher that can be loaded from its own;
+    - the teacher does not run once ``StopDistillHook`` has stopped distillation;
+    - ``train()`` returns the model.
+
+    With several teachers every distillation loss is computed against each of them, and the
+    weighted mean is taken, weights divided by their sum: ``sum_m w_m L(student, teacher_m)``.
+    For KL that has the gradient of one teacher whose probabilities are the weighted mean; for a
+    ranking loss it makes each teacher's ranking count by its weight. Averaging logits would let
+    the teacher with the largest logits decide, averaging probabilities would fix a temperature.
+
+    A teacher whose ``data_preprocessor`` has a mean sees images normalised by it, made from the
+    student's (see :class:`TeacherInput`); another one sees the student's input.
+
+    Args:
+        architecture: the student, a model or its config.
+        teacher: a model or its config; or a list of dicts, one a teacher, with ``model``, and if
+            wanted ``checkpoint``, ``weight`` (default 1.0), ``input_size`` (pixels, int or
+            (height, width); default the student's), ``recorders`` (in place of the distiller's
+            ``teacher_recorders``, under the same names).
+        distiller: config of a ``ConfigurableDistiller`` or a subclass.
+        teacher_ckpt: checkpoint of a single teacher, path or URL. Defaults to None.
+        teacher_dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``: autocast of the teacher
+            alone; a CPU with an old torch knows no float16. Defaults to None, the student's.
+        teacher_logits: folder of cached logits, made by
+            ``tools/dataset_converters/cache_teacher_logits.py``; the training dataset must be a
+            ``mmkendall.FixedViews``. Losses are those of the live teacher on the same images, up
+            to float32 rounding (kernels may round otherwise in a batch of other size), or up to
+            1 part in 2048 of each logit when stored as float16. Defaults to None.
+        save_teacher: keep the teacher's weights in checkpoints. A teacher that has no checkpoint
+            of its own (``teacher_ckpt``, ``checkpoint`` or ``init_cfg`` of type Pretrained) is
+            kept in any case. Checkpoints of both kinds load. Defaults to False.
+        calculate_student_loss: add the student's own loss. Defaults to True.
+        channels_last: run student and teacher in the memory format that convolutions like best
+            on many devices. Equal up to rounding; a loss that calls ``view`` on a student's
+            feature map may refuse it. Defaults to False.
+        teacher_module_inplace: leave inplace activations of the teacher. Defaults to False, so
+            that no record is overwritten.
+        module_inplace: the same for the student. Defaults to False.
+        data_preprocessor: of the student; config or module. Defaults to None, its own.
+        init_cfg: of mmengine's ``BaseModel``. Defaults to None.
+        teacher_trainable, teacher_norm_eval, student_trainable: taken so that configs of
+            ``SingleTeacherDistill`` load; only its defaults (False, True, True) are possible.
+
+    Raises:
+        TypeError, ValueError: an option that cannot be, when it is built.
+        RuntimeError: a teacher's recorder recorded nothing, at the first iteration.
+        ValueError: the device does not know ``teacher_dtype``, likewise.
+        TeacherLogitsError: cached logits are of other images or of another teacher.
+
+    Example:
+        ::
+
+            model = dict(
+                type='mmkendall.LogitDistill',
+                architecture=dict(...),
+                teacher=dict(...),
+                teacher_ckpt='teacher.pth',
+                teacher_dtype='bfloat16',
+                distiller=dict(_scope_='mmrazor', type='ConfigurableDistiller', ...))
+            val_cfg = dict(type='mmkendall.DistillValLoop')
+    """
+
+    def __init__(
+        self,
+        architecture: dict | BaseModel,
+        teacher: dict | BaseModel | Sequence[dict],
+        distiller: dict,
+        teacher_ckpt: str | None = None,
+        teacher_dtype: str | None = None,
+        teacher_logits: str | None = None,
+        save_teacher: bool = False,
+        calculate_student_loss: bool = True,
+        channels_last: bool = False,
+        teacher_module_inplace: bool = False,
+        module_inplace: bool = False,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+        teacher_trainable: bool = False,
+        teacher_norm_eval: bool = True,
+        student_trainable: bool = True,
+    ) -> None:
+        for name, value, possible in (
+            ('teacher_trainable', teacher_trainable, False),
+            ('teacher_norm_eval', teacher_norm_eval, True),
+            ('student_trainable', student_trainable, True),
+        ):
+            if value is not possible:
+                raise ValueError(
+                    f'{name} must be {possible}, got {value!r}: LogitDistill freezes the teacher '
+                    'and trains the student. Use mmrazor.SingleTeacherDistill'
+                )
+        if teacher_dtype is not None and teacher_dtype not in DTYPES:
+            raise ValueError(
+                f'teacher_dtype must be None or one of {", ".join(DTYPES)}, got {teacher_dtype!r}'
+            )
+        entries = teacher_entries(teacher, teacher_ckpt)
+
+        student = build_model(architecture, 'architecture')
+        if data_preprocessor is None:
+            data_preprocessor = student.data_preprocessor
+        super().__init__(data_preprocessor, init_cfg)
+        self.architecture = student
+        self.distiller = build(distiller)
+        self.teacher_dtype = teacher_dtype
+        self.save_teacher = save_teacher
+        self.calculate_student_loss = calculate_student_loss
+        self.channels_last = channels_last
+        # mmrazor's StopDistillHook sets it.
+        self.distillation_stopped = False
+
+        models = [build_teacher(entry) for entry in entries]
+        self.teacher = models[0] if len(models) == 1 else nn.ModuleList(models)
+        self.teacher.requires_grad_(False)
+        total = sum(entry['weight'] for entry in entries)
+        self.teacher_weights = [entry['weight'] / total for entry in entries]
+        self.teacher_inputs = nn.ModuleList(
+            TeacherInput(self.data_preprocessor, model.data_preprocessor, entry['input_size'])
+            for entry, model in zip(entries, models, strict=True)
+        )
+        self._reloadable = [
+            entry['checkpoint'] is not None or has_pretrained_weights(model)
+            for entry, model in zip(entries, models, strict=True)
+        ]
+
+        if not module_inplace:
+            forbid_inplace(self.architecture)
+        if not teacher_module_inplace:
+            forbid_inplace(self.teacher)
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+        self._prepare_recorders(distiller, [entry['recorders'] for entry in entries])
+        self._register_state_dict_hook(drop_teacher)
+        self.register_load_state_dict_post_hook(allow_missing_teacher)
+
+        self.teacher_logits = teacher_logits
+        self._cache: TeacherLogits | None = None
+        if teacher_logits is not None:
+            self._check_cacheable()
+
+    @property
+    def student(self) -> BaseModel:
+        """The architecture, by mmrazor's other name."""
+        return self.architecture
+
+    @property
+    def teachers(self) -> list[BaseModel]:
+        """The teachers, also if there is one."""
+        return list(self.teacher) if isinstance(self.teacher, nn.ModuleList) else [self.teacher]
+
+    def train(self, mode: bool = True) -> LogitDistill:
+        """Sets the mode of everything but the teachers, which stay in eval mode."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(
+        self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'
+    ) -> dict[str, Tensor] | list | Tensor | tuple:
+        """Losses of distillation in ``mode='loss'``, else what the student says.
+
+        Args:
+            inputs: (N, C, H, W), normalised for the student.
+            data_samples: annotations, needed for ``'loss'``.
+            mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
+        """
+        if self.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        return self.architecture(inputs, data_samples, mode=mode)
+
+    def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
+        """``student.*`` and ``distill.*`` terms of one batch."""
+        distiller = self.distiller
+        distiller.set_deliveries_override(False)
+        if self.teacher_logits is not None and not self.distillation_stopped:
+            self._record_cached(data_samples)
+        elif self._delivers or not self.distillation_stopped:
+            self._record_live(inputs, data_samples)
+
+        distiller.set_deliveries_override(True)
+        with distiller.student_recorders, distiller.deliveries:
+            student_losses = self.architecture(inputs, data_samples, mode='loss')
+        losses = {}
+        if self.calculate_student_loss:
+            losses.update({f'student.{name}': loss for name, loss in student_losses.items()})
+        if not self.distillation_stopped:
+            distill_losses = self._compute_distill_losses()
+            losses.update({f'distill.{name}': loss for name, loss in distill_losses.items()})
+        return losses
+
+    @torch.no_grad()
+    def teacher_val_step(self, data: dict | list | tuple, index: int = 0) -> list:
+        """What a teacher predicts for a batch from the dataloader.
+
+        Args:
+            data: the batch, before any data preprocessor.
+            index: which teacher. Defaults to 0.
+        """
+        data = self.data_preprocessor(data, False)
+        return self._run_teacher(index, data['inputs'], data.get('data_samples'), 'predict')
+
+    @torch.no_grad()
+    def compute_teacher_logits(self, inputs: Tensor, data_samples: list) -> Tensor:
+        """The record that the losses read, of each live teacher: float32 (N, teachers, classes).
+
+        Args:
+            inputs: (N, C, H, W), normalised for the student.
+            data_samples: annotations.
+
+        Raises:
+            ValueError: the losses read more than one record, or it is no (N, classes).
+        """
+        name = self._logit_recorder()
+        self.distiller.set_deliveries_override(False)
+        self._record_live(inputs, data_samples)
+        records = [manager.get_recorder(name).get_record_data() for manager in self._recorders]
+        for record in records:
+            if not isinstance(record, Tensor) or record.dim() != 2:
+                raise ValueError(
+                    f'teacher recorder {name!r} must record logits of shape (N, classes) to be '
+                    f'cached, got {tuple(getattr(record, "shape", ())) or type(record).__name__}'
+                )
+        return torch.stack(records, dim=1)
+
+    def teacher_checksums(self) -> list[str]:
+        """SHA-256 of each teacher's weights, in order."""
+        return [weights_checksum(teacher) for teacher in self.teachers]
+
+    def teacher_fingerprint(self) -> dict[str, Any]:
+        """What the teachers' logits depend on beside the image, to tell whether it changed."""
+        recorder = self._logit_recorder()
+        return {
+            'weights': self.teacher_checksums(),
+            'inputs': [teacher_input.describe() for teacher_input in self.teacher_inputs],
+            'sources': [manager.get_recorder(recorder).source for manager in self._recorders],
+            'dtype': self.teacher_dtype or 'float32',
+        }
+
+    def _prepare_recorders(self, distiller: dict, recorders: list[dict | None]) -> None:
+        """One recorder manager a teacher; the distiller's own where there is one teacher."""
+        self.distiller.prepare_from_student(self.architecture)
+        self._delivers = bool(self.distiller.deliveries.deliveries)
+        if len(recorders) > 1 and self._delivers:
+            raise ValueError('distill_deliveries need a single teacher, got several')
+        self._recorders = []
+        for model, own in zip(self.teachers, recorders, strict=True):
+            manager = self.distiller.teacher_recorders
+            if own is not None or len(recorders) > 1:
+                config = own or distiller.get('teacher_recorders') or {}
+                missing = self._recorders_read() - set(config)
+                if missing:
+                    raise ValueError(
+                        'recorders of a teacher must have the names that the losses read: '
+                        f'{", ".join(sorted(missing))} missing, got {", ".join(config) or "none"}'
+                    )
+                manager = build_recorders(config)
+            manager.initialize(model)
+            self._recorders.append(manager)
+        self.distiller.teacher_recorders = self._recorders[0]
+
+    def _recorders_read(self) -> set[str]:
+        """Names of the teacher recorders that the losses read."""
+        return {
+            record['recorder']
+            for mapping in self.distiller.loss_forward_mappings.values()
+            for record in mapping.values()
+            if not record['from_student']
+        }
+
+    def _logit_recorder(self) -> str:
+        names = self._recorders_read()
+        if len(names) != 1:
+            raise ValueError(
+                'teacher_logits need losses that read exactly one teacher recorder, the one of '
+                f'the logits; they read {", ".join(sorted(names)) or "none"}'
+            )
+        return names.pop()
+
+    def _check_cacheable(self) -> None:
+        self._logit_recorder()
+        if self._delivers:
+            raise ValueError('teacher_logits and distill_deliveries exclude each other')
+        if getattr(self.data_preprocessor, 'batch_augments', None) is not None:
+            raise ValueError(
+                'teacher_logits and batch augmentation (train_cfg.augments, mixup) exclude '
+                'each other: a mixed image was never shown to the teacher'
+            )
+
+    def _run_teacher(self, index: int, inputs: Tensor, data_samples: list | None, mode: str):
+        if self.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with self._teacher_precision(inputs.device.type):
+            inputs = self.teacher_inputs[index](inputs)
+            return self.teachers[index](inputs, data_samples, mode=mode)
+
+    def _teacher_precision(self, device: str) -> AbstractContextManager:
+        if self.teacher_dtype is None:
+            return nullcontext()
+        if self.teacher_dtype == 'float32':
+            return torch.autocast(device, enabled=False)
+        check_autocast(device, self.teacher_dtype)
+        return torch.autocast(device, dtype=DTYPES[self.teacher_dtype])
+
+    def _record_live(self, inputs: Tensor, data_samples: list | None) -> None:
+        # What is delivered enters the student's graph, where inference tensors are refused.
+        frozen = torch.no_grad if self._delivers else torch.inference_mode
+        for index, manager in enumerate(self._recorders):
+            with frozen(), manager, self.distiller.deliveries:
+                self._run_teacher(index, inputs, data_samples, 'tensor')
+            for name in self._recorders_read():
+                buffer = manager.get_recorder(name).data_buffer
+                if not buffer:
+                    raise RuntimeError(
+                        f'teacher recorder {name!r} (source '
+                        f'{manager.get_recorder(name).source!r}) recorded nothing: the teacher '
+                        "runs in mode='tensor', up to its logits and without a loss. Record what "
+                        'comes before the loss; labels can be recorded from the student'
+                    )
+                buffer[:] = [trainable_record(record) for record in buffer]
+
+    def _record_cached(self, data_samples: list | None) -> None:
+        if self._cache is None:
+            logits = TeacherLogits(self.teacher_logits)
+            logits.check_teachers(self.teacher_fingerprint())
+            self._cache = logits
+        if data_samples is None or 'view_row' not in data_samples[0]:
+            raise RuntimeError(
+                'teacher_logits need a training dataset of type mmkendall.FixedViews, which tells '
+                'which row of the logits belongs to an image'
+            )
+        logits = self._cache.read(
+            [sample.view_row for sample in data_samples],
+            [sample.view_crc for sample in data_samples],
+        ).to(self.data_preprocessor.device)
+        name = self._logit_recorder()
+        for index, manager in enumerate(self._recorders):
+            recorder = manager.get_recorder(name)
+            recorder.reset_data_buffer()
+            recorder.data_buffer.append(logits[:, index].contiguous())
+
+    def _compute_distill_losses(self) -> dict[str, Tensor]:
+        if len(self._recorders) == 1:
+            return self.distiller.compute_distill_losses()
+        total: dict[str, Tensor] = {}
+        for manager, weight in zip(self._recorders, self.teacher_weights, strict=True):
+            self.distiller.teacher_recorders = manager
+            for name, loss in self.distiller.compute_distill_losses().items():
+                total[name] = total.get(name, 0) + weight * loss
+        return total
+
+
+@cache
+def check_autocast(device: str, dtype: str) -> None:
+    """Raises ValueError if autocast to a type does nothing or fails, as in some older torch."""
+    one = torch.ones(1, 1, device=device)
+    try:
+        with torch.autocast(device, dtype=DTYPES[dtype]):
+            works = (one @ one).dtype == DTYPES[dtype]
+    except RuntimeError:
+        works = False
+    if not works:
+        raise ValueError(
+            f'teacher_dtype {dtype!r} is not possible on {device} with torch '
+            f"{torch.__version__}: use 'float32' or 'bfloat16'"
+        )
+
+
+def build(config: dict) -> nn.Module:
+    """Builds as mmrazor does: its registry also takes ``cfg_path``, a config of a package."""
+    # Imported here, so that mmkendall.models works without mmrazor.
+    from mmrazor.registry import MODELS as MMRAZOR_MODELS
+
+    return MMRAZOR_MODELS.build(config)
+
+
+def build_model(model: dict | BaseModel, argument: str) -> BaseModel:
+    """A model from its config, or as it is."""
+    if isinstance(model, dict):
+        model = build(model)
+    if not isinstance(model, BaseModel):
+        raise TypeError(
+            f'{argument} must be the config of a model or a BaseModel, got {type(model).__name__}'
+        )
+    return model
+
+
+def build_recorders(config: dict):
+    """A recorder manager of mmrazor, whatever the default scope is."""
+    from mmrazor.models.task_modules import RecorderManager
+
+    with DefaultScope.overwrite_default_scope('mmrazor'):
+        return RecorderManager(config)
+
+
+def teacher_entries(
+    teacher: dict | BaseModel | Sequence[dict], checkpoint: str | None
+) -> list[dict[str, Any]]:
+    """The argument ``teacher`` as a list of dicts that have every key of ``ENTRY``."""
+    defaults = dict(checkpoint=None, weight=1.0, input_size=None, recorders=None)
+    if not isinstance(teacher, (list, tuple)):
+        return [{**defaults, 'model': teacher, 'checkpoint': checkpoint}]
+    if checkpoint is not None:
+        raise ValueError(
+            f'teacher_ckpt is for a single teacher, got {checkpoint!r} beside a list of teachers: '
+            "give each its 'checkpoint'"
+        )
+    if not teacher:
+        raise ValueError('teacher must be a model or a list of at least one teacher, got []')
+    entries = []
+    for index, entry in enumerate(teacher):
+        if not isinstance(entry, dict) or 'model' not in entry or not set(entry) <= set(ENTRY):
+            got = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
+            raise ValueError(
+                f"teacher[{index}] must be a dict with 'model' and at most "
+                f'{", ".join(list(ENTRY)[1:])}, got {got}'
+            )
+        for name, types in list(ENTRY.items())[1:]:
+            value = entry.get(name)
+            if value is not None and not isinstance(value, types):
+                raise TypeError(f'teacher[{index}].{name} cannot be {value!r}')
+        entry = {**defaults, **entry}
+        if not entry['weight'] > 0:
+            raise ValueError(f'teacher[{index}].weight must be above 0, got {entry["weight"]!r}')
+        if isinstance(entry['input_size'], (list, tuple)):
+            entry['input_size'] = tuple(entry['input_size'])
+            if len(entry['input_size']) != 2:
+                raise ValueError(
+                    f'teacher[{index}].input_size must be an int or (height, width), got '
+                    f'{entry["input_size"]!r}'
+                )
+        entries.append(entry)
+    return entries
+
+
+def build_teacher(entry: dict[str, Any]) -> BaseModel:
+    """A teacher with its checkpoint."""
+    model = build_model(entry['model'], 'teacher')
+    if entry['checkpoint'] is not None:
+        load_checkpoint(model, str(entry['checkpoint']), map_location='cpu')
+        # Else the runner's init_weights would overwrite what was loaded.
+        model._is_init = True
+    return model
+
+
+def has_pretrained_weights(model: BaseModel) -> bool:
+    """Whether ``init_cfg`` of the whole model loads a checkpoint."""
+    configs = model.init_cfg if isinstance(model.init_cfg, list) else [model.init_cfg]
+    return any(config and config.get('type') == 'Pretrained' for config in configs)
+
+
+def forbid_inplace(model: nn.Module) -> None:
+    """Makes activations leave their input alone, which a recorder may hold."""
+    for module in model.modules():
+        if hasattr(module, 'inplace'):
+            module.inplace = False
+
+
+def trainable_record(record: Any) -> Any:
+    """A record as losses and autograd take it: float32, contiguous, no inference tensor."""
+    if isinstance(record, Tensor):
+        dtype = torch.float32 if record.dtype in (torch.bfloat16, torch.float16) else record.dtype
+        if record.dtype == dtype and not record.is_inference():
+            return record
+        return record.to(dtype, copy=True, memory_format=torch.contiguous_format)
+    if isinstance(record, (list, tuple)):
+        return type(record)(trainable_record(item) for item in record)
+    if isinstance(record, dict):
+        return {key: trainable_record(item) for key, item in record.items()}
+    return record
+
+
+def weights_checksum(model: nn.Module) -> str:
+    """SHA-256 over names and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        values = value.detach().cpu().contiguous()
+        digest.update(f'{name} {tuple(values.shape)} {values.dtype}'.encode())
+        digest.update(values.view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def drop_teacher(model: LogitDistill, state: dict, prefix: str, local_metadata: dict) -> None:
+    """Leaves teachers that can be loaded from their own checkpoints out of a state dict."""
+    if model.save_teacher:
+        return
+    several = len(model.teachers) > 1
+    for index, reloadable in enumerate(model._reloadable):
+        if reloadable:
+            of_teacher = f'{prefix}teacher.{index}.' if several else f'{prefix}teacher.'
+            for name in [name for name in state if name.startswith(of_teacher)]:
+                del state[name]
+
+
+def allow_missing_teacher(model: LogitDistill, incompatible_keys) -> None:
+    """Lets ``strict=True`` load a checkpoint from which such teachers were left out, whole."""
+    several = len(model.teachers) > 1
+    missing = incompatible_keys.missing_keys
+    for index, teacher in enumerate(model.teachers):
+        prefix = f'teacher.{index}.' if several else 'teacher.'
+        names = {prefix + name for name in teacher.state_dict()}
+        # An averaged model has its copy under module.
+        absent = [name for name in missing if name.removeprefix('module.') in names]
+        if model._reloadable[index] and len(absent) == len(names):
+            missing[:] = [name for name in missing if name not in absent]
