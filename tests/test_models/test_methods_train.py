@@ -48,7 +48,7 @@ def train(name: str, folder: Path, epochs: int, **options) -> tuple[nn.Module, W
             # An untrained teacher, but one whose logits differ.
             'model.teacher_ckpt': None,
             'model.teacher.head.init_cfg': dict(type='Normal', layer='Linear', std=1.0),
-            'train_dataloader.dataset.indices': 64,
+            'train_dataloader.dataset.indices': 32,
             'val_dataloader.dataset.indices': 50,
             'train_cfg.max_epochs': epochs,
             'train_cfg.val_interval': epochs,
