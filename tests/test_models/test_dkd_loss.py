@@ -68,6 +68,9 @@ def test_warmup_follows_the_epoch_of_the_run():
     for epoch, share in ((0, 1 / 20), (9, 0.5), (19, 1), (200, 1)):
         hub.update_info('epoch', epoch)
         torch.testing.assert_close(loss(student, teacher, labels), share * full)
+    hub.update_info('max_epochs', 1)
+    with pytest.warns(UserWarning, match='20 epochs does not end in a training of 1'):
+        assert loss.present_weight == 2.0
     hub.update_info('epoch', 0)
     assert DKDLoss(warmup_epochs=0).present_weight == 1.0
     hub.pop_info('loop_stage')

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from ..conftest import REPOSITORY
 
@@ -38,35 +40,40 @@ class Witness(Hook):
         self.records.append({name: value.item() for name, value in outputs.items()})
 
 
-@pytest.mark.parametrize('rank', [False, True], ids=['plain', 'rank'])
-@pytest.mark.parametrize('method', METHODS)
-def test_trains(method, rank, tmp_path):
-    name = f'{method}{"-rank" if rank else ""}_logits_{PAIR}'
-    cfg = Config.fromfile(REPOSITORY / f'configs/digits/{name}.py')
+def train(name: str, folder: Path, epochs: int, **options) -> tuple[nn.Module, Witness]:
+    """Trains a config of the digits on one batch, again and again."""
+    cfg = Config.fromfile(REPOSITORY / f'configs/digits/{name}_logits_{PAIR}.py')
     cfg.merge_from_dict(
         {
             # An untrained teacher, but one whose logits differ.
             'model.teacher_ckpt': None,
             'model.teacher.head.init_cfg': dict(type='Normal', layer='Linear', std=1.0),
-            # One batch, again and again.
-            'train_dataloader.dataset.indices': 64,
+            'train_dataloader.dataset.indices': 32,
             'val_dataloader.dataset.indices': 50,
-            'train_cfg.max_epochs': 8,
-            'train_cfg.val_interval': 8,
-            'default_hooks.checkpoint.interval': 8,
+            'train_cfg.max_epochs': epochs,
+            'train_cfg.val_interval': epochs,
+            'default_hooks.checkpoint.interval': epochs,
             'param_scheduler': None,
             'optim_wrapper.optimizer.lr': 0.01,
             'randomness.seed': 0,
             'log_level': 'ERROR',
-            'work_dir': str(tmp_path),
-            'experiment_name': f'test_{name}',
+            'work_dir': str(folder),
+            'experiment_name': folder.name,
+            **options,
         }
     )
     runner = Runner.from_cfg(cfg)
     witness = Witness()
     runner.register_hook(witness)
     runner.train()
-    model, before, records = runner.model, witness.state, witness.records
+    return runner.model, witness
+
+
+@pytest.mark.parametrize('rank', [False, True], ids=['plain', 'rank'])
+@pytest.mark.parametrize('method', METHODS)
+def test_trains(method, rank, tmp_path):
+    model, witness = train(f'{method}{"-rank" if rank else ""}', tmp_path, epochs=8)
+    before, records = witness.state, witness.records
 
     terms = {'student.loss', METHODS[method]} | ({'distill.loss_rank'} if rank else set())
     assert all(terms <= record.keys() for record in records)
@@ -82,3 +89,11 @@ def test_trains(method, rank, tmp_path):
         theta = 'distiller.distill_losses.loss_ctkd.theta'
         assert after[theta] != before[theta]
     assert records[-1]['loss'] < records[0]['loss']
+
+
+def test_schedule_turns_the_ranking_loss_off(tmp_path):
+    hook = dict(type='mmkendall.RankWeightSchedule', schedule='first', epochs=2)
+    _, witness = train('lskd-rank', tmp_path, epochs=4, custom_hooks=[hook])
+    terms = [record['distill.loss_rank'] for record in witness.records]
+    assert [term > 0 for term in terms] == [True, True, False, False]
+    assert all(record['distill.loss_kl'] > 0 for record in witness.records)

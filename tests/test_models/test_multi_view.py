@@ -3,11 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.config import Config
+from mmengine.dataset import Compose, default_collate, pseudo_collate
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.datasets.transforms import MultiView, PackInputs
 from mmpretrain.registry import TRANSFORMS
 from mmpretrain.structures import DataSample
+
+from ..conftest import REPOSITORY
 
 OPTIONS = dict(mean=[10.0], std=[2.0], num_classes=10)
 
@@ -62,3 +65,28 @@ def test_refuses_views_of_unlike_length():
     data = {'inputs': [torch.rand(6, 1, 4, 4), torch.rand(5, 1, 4, 4)], 'data_samples': None}
     with pytest.raises(ValueError, match='got 6, 5 images'):
         preprocessor()(data)
+
+
+def test_pipeline_of_cifar100_makes_a_weak_and_a_strong_view():
+    cfg = Config.fromfile(REPOSITORY / 'configs/_base_/datasets/cifar100_two_views_bs64.py')
+    image = np.random.randint(0, 255, (32, 32, 3), dtype=np.uint8)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        pipeline = Compose(cfg.train_dataloader.dataset.pipeline)
+        preprocess = MODELS.build(cfg.data_preprocessor)
+    # Often enough that each of the 13 changes comes up.
+    batch = default_collate([pipeline({'img': image, 'gt_label': i}) for i in range(100)])
+    out = preprocess(batch, training=True)
+    assert out['inputs'].shape == (200, 3, 32, 32)
+    assert out['inputs'].isfinite().all()
+    mean, std = (
+        torch.tensor(cfg.data_preprocessor[key])[:, None, None] for key in ('mean', 'std')
+    )
+    weak, strong = (out['inputs'] * std + mean).round().chunk(2)
+    # A weak view holds the image's own pixels, moved, and black ones; a strong one seldom.
+    pixels = {tuple(pixel) for pixel in image.reshape(-1, 3)} | {(0, 0, 0)}
+    own = [
+        {tuple(pixel) for pixel in view.flatten(1).T.int().tolist()} <= pixels
+        for view in (*weak, *strong)
+    ]
+    assert all(own[:100])
+    assert sum(own[100:]) < 10

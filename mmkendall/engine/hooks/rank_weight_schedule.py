@@ -40,7 +40,6 @@ class RankWeightSchedule(Hook):
         iters: the length n in iterations. Defaults to None. With neither, the length is that of
             the training, but ``'first'`` needs one.
         final_factor: f, at least 0 and below 1; for the decays alone. Defaults to 0.
-        priority: as for every hook of mmengine.
 
     Raises:
         ValueError: options that make no sense, when it is built; a length in epochs in a loop that
@@ -59,7 +58,6 @@ class RankWeightSchedule(Hook):
         epochs: float | None = None,
         iters: int | None = None,
         final_factor: float = 0.0,
-        priority: str | int = 'NORMAL',
     ) -> None:
         if schedule not in SCHEDULES:
             raise ValueError(f'schedule must be one of {SCHEDULES}, got {schedule!r}')
@@ -81,7 +79,6 @@ class RankWeightSchedule(Hook):
         self.epochs = epochs
         self.iters = iters
         self.final_factor = final_factor
-        self.priority = priority
 
     def before_train(self, runner: Runner) -> None:
         """Finds the ranking losses, and how long the schedule is in iterations."""

@@ -1,10 +1,11 @@
-"""Checks that several losses make when they are built or called."""
+"""What several losses check and prepare."""
 
 from __future__ import annotations
 
 import math
 from numbers import Real
 
+import torch
 from torch import Tensor
 
 
@@ -29,6 +30,11 @@ def check_same_shape(preds_S: Tensor, preds_T: Tensor) -> None:
             'preds_S and preds_T must be logits (N, C) of one shape, got '
             f'{tuple(preds_S.shape)} and {tuple(preds_T.shape)}'
         )
+
+
+def at_least_float32(preds: Tensor) -> Tensor:
+    """Half-precision logits as float32, others as they are."""
+    return preds.to(torch.promote_types(preds.dtype, torch.float32))
 
 
 def _is_number(value: object) -> bool:

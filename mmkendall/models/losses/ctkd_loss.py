@@ -7,7 +7,12 @@ import torch.nn.functional as F
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from mmkendall.models.losses.checks import check_not_negative, check_positive, check_same_shape
+from mmkendall.models.losses.checks import (
+    at_least_float32,
+    check_not_negative,
+    check_positive,
+    check_same_shape,
+)
 from mmkendall.models.losses.ramp import check_ramp, ramp_share
 from mmkendall.registry import MODELS
 
@@ -100,6 +105,7 @@ class CTKDLoss(nn.Module):
         check_same_shape(preds_S, preds_T)
         if self.teacher_detach:
             preds_T = preds_T.detach()
+        preds_S, preds_T = at_least_float32(preds_S), at_least_float32(preds_T)
         temperature = _ReverseGradient.apply(self.temperature, self.reversal)
         log_student = F.log_softmax(preds_S / temperature, dim=1)
         log_teacher = F.log_softmax(preds_T / temperature, dim=1)

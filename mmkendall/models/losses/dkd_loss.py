@@ -5,7 +5,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkendall.functional.rank_loss import REDUCTIONS
-from mmkendall.models.losses.checks import check_not_negative, check_positive, check_same_shape
+from mmkendall.models.losses.checks import (
+    at_least_float32,
+    check_not_negative,
+    check_positive,
+    check_same_shape,
+)
 from mmkendall.models.losses.ramp import check_ramp, ramp_share
 from mmkendall.registry import MODELS
 
@@ -99,6 +104,7 @@ class DKDLoss(nn.Module):
             )
         if self.teacher_detach:
             preds_T = preds_T.detach()
+        preds_S, preds_T = at_least_float32(preds_S), at_least_float32(preds_T)
         binary_S, others_S = self._log_probabilities(preds_S, gt_labels)
         binary_T, others_T = self._log_probabilities(preds_T, gt_labels)
         target_term = F.kl_div(binary_S, binary_T, reduction='none', log_target=True).sum(dim=1)

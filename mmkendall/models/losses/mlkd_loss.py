@@ -3,10 +3,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Integral
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmkendall.models.losses.checks import check_not_negative, check_positive, check_same_shape
+from mmkendall.models.losses.checks import (
+    at_least_float32,
+    check_not_negative,
+    check_positive,
+    check_same_shape,
+)
 from mmkendall.registry import MODELS
 
 
@@ -94,6 +100,7 @@ class MLKDLoss(nn.Module):
             )
         if self.teacher_detach:
             preds_T = preds_T.detach()
+        preds_S, preds_T = at_least_float32(preds_S), at_least_float32(preds_T)
         views = zip(preds_S.chunk(self.num_views), preds_T.chunk(self.num_views), strict=True)
         loss = sum(
             self._of_view(student, teacher, temperature)
@@ -108,8 +115,10 @@ class MLKDLoss(nn.Module):
         log_T = F.log_softmax(preds_T / temperature, dim=1)
         p_S, p_T = log_S.exp(), log_T.exp()
         instance = F.kl_div(log_S, log_T, reduction='batchmean', log_target=True)
-        batch = (p_T @ p_T.T - p_S @ p_S.T).square().sum() / num_images
-        classes = (p_T.T @ p_T - p_S.T @ p_S).square().sum() / num_classes
+        # Autocast would take the products in half precision.
+        with torch.autocast(preds_S.device.type, enabled=False):
+            batch = (p_T @ p_T.T - p_S @ p_S.T).square().sum() / num_images
+            classes = (p_T.T @ p_T - p_S.T @ p_S).square().sum() / num_classes
         return (
             self.instance_weight * temperature**2 * instance
             + self.batch_weight * batch

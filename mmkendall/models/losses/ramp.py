@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 
 from mmengine.logging import MessageHub
@@ -24,7 +25,8 @@ def ramp_share(epochs: int) -> float:
     The first epoch counts as one, as in the published code of DKD and CTKD: a ramp of 20 epochs
     begins at 1/20. It is read from mmengine's message hub, so it is right after a resume. Outside
     a training by a runner it is 1: a loss that is called by itself has its full strength. An
-    iteration-based loop knows one epoch only, so there a ramp stays where it begins.
+    iteration-based loop counts as one epoch, so there a ramp stays where it begins, with a
+    warning.
 
     Args:
         epochs: its length.
@@ -32,4 +34,11 @@ def ramp_share(epochs: int) -> float:
     hub = MessageHub.get_current_instance()
     if epochs == 0 or hub.get_info('loop_stage') != 'train':
         return 1.0
+    max_epochs = hub.get_info('max_epochs', epochs)
+    if max_epochs < epochs:
+        warnings.warn(
+            f'a ramp of {epochs} epochs does not end in a training of {max_epochs} (an '
+            'iteration-based loop counts as one epoch)',
+            stacklevel=2,
+        )
     return min((hub.get_info('epoch', 0) + 1) / epochs, 1.0)
