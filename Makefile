@@ -9,7 +9,7 @@ PAIR := resnet18-w16_resnet18-w4_1xb64_digits
 
 METHODS := kd ctkd dkd mlkd lskd dist
 
-.PHONY: help install demo demo-methods test lint format clean
+.PHONY: help install bench demo demo-methods test lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,11 @@ demo-methods: $(READY) ## Train every method without and with ranking on the dig
 # A process a core, and one thread a process: small networks gain nothing from more.
 test: $(READY) ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+bench: $(READY) ## Measure speed, memory, scaling and the share of a training step (short form)
+	for script in rank_loss_speed class_scaling training_step_share tau_speed; do \
+	    $(BIN)/python tools/benchmarks/$$script.py --short || exit 1; done
+	$(BIN)/python tools/benchmarks/summarize.py --output docs/benchmarks.md
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
