@@ -7,7 +7,10 @@ from common import draw_logits, measure, parse_arguments, save, show
 from rich.progress import Progress
 from scipy.stats import kendalltau
 
+from mmkendall import compat
 from mmkendall.functional import kendall_tau
+
+compat.apply()  # torchmetrics imports torchvision.
 
 BENCHMARK = 'tau_speed'
 SHORT = [(100, 100), (1000, 1000)]
