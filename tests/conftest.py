@@ -93,6 +93,9 @@ def run_tool(*command: str | Path, cwd: Path, check: bool = True, **environment:
     """Runs a script of tools/ as a user would, from another folder."""
     first = str(command[0])
     interpreter = ['bash'] if first.endswith('.sh') else [sys.executable]
+    # As in an activated environment: the launchers call `python`.
+    environment.setdefault('PATH', os.environ['PATH'])
+    environment['PATH'] = f'{Path(sys.executable).parent}:{environment["PATH"]}'
     done = subprocess.run(
         [*interpreter, str(REPOSITORY / 'tools' / first), *map(str, command[1:])],
         cwd=cwd,

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmkendall import kendall_rank_loss, live_pair_share
-from mmkendall.functional.backends import BACKENDS
 
 BACKEND_NAMES = ('auto', 'numba', 'eager', 'reference')
 
@@ -190,7 +189,8 @@ def test_non_contiguous(backend):
     )
 
 
-@pytest.mark.parametrize('backend', ['auto', *(name for name in BACKENDS if name != 'reference')])
+# Triton's interpreter has a test of its own.
+@pytest.mark.parametrize('backend', ['auto', 'numba', 'eager'])
 @pytest.mark.parametrize('num_classes', [255, 256, 257, 700])
 def test_sizes_around_the_tiles(backend, num_classes):
     student, teacher = (torch.randn(2, 5, num_classes) * 3).unbind()
@@ -199,10 +199,7 @@ def test_sizes_around_the_tiles(backend, num_classes):
         exact = student.detach().double().requires_grad_()
         expected = kendall_rank_loss(exact, teacher.double(), steepness, backend='reference')
         (expected_grad,) = torch.autograd.grad(expected, exact)
-        try:
-            loss = kendall_rank_loss(student, teacher, steepness, backend=backend)
-        except RuntimeError as error:
-            pytest.skip(str(error))
+        loss = kendall_rank_loss(student, teacher, steepness, backend=backend)
         (grad,) = torch.autograd.grad(loss, student)
         assert abs(loss.item() - expected.item()) < 1e-6
         assert (grad.double() - expected_grad).norm() < 1e-5 * expected_grad.norm()
