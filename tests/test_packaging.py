@@ -112,3 +112,16 @@ def test_wheel_works_elsewhere(wheel, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'distill.loss_rank' in done.stdout
     assert str(REPOSITORY) not in done.stdout
+
+    # A config of the zoo by its name: found and read, as far as the teacher that nobody trained.
+    done = subprocess.run(
+        [
+            sys.executable, str(site / 'mmkendall/.mim/tools/train.py'),
+            'mmkendall::cifar100/kd/kd-rank_logits_resnet56_resnet20_1xb64_cifar100.py',
+        ],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(site), 'OMP_NUM_THREADS': '1'},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "'work_dirs/resnet56_1xb64_cifar100/epoch_240.pth' does not exist" in done.stderr

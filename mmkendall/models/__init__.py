@@ -10,10 +10,12 @@ from mmkendall.models.backbones import (
     CifarStemResNet,
     CifarVGG,
     MobileNetV1,
+    ResizedInput,
     WideResNet,
 )
 from mmkendall.models.connectors import LogitStandardization
 from mmkendall.models.losses import CTKDLoss, DKDLoss, KendallRankLoss, MLKDLoss
+from mmkendall.models.necks import FirstToken
 
 __all__ = [
     'CTKDLoss',
@@ -24,11 +26,13 @@ __all__ = [
     'CifarStemResNet',
     'CifarVGG',
     'DKDLoss',
+    'FirstToken',
     'KendallRankLoss',
     'LogitDistill',
     'LogitStandardization',
     'MLKDLoss',
     'MobileNetV1',
+    'ResizedInput',
     'WideResNet',
     'data_preprocessors',
     'distillers',

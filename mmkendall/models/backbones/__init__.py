@@ -6,6 +6,7 @@ from mmkendall.models.backbones.cifar_shufflenet_v1 import CifarShuffleNetV1
 from mmkendall.models.backbones.cifar_shufflenet_v2 import CifarShuffleNetV2
 from mmkendall.models.backbones.cifar_vgg import CifarVGG
 from mmkendall.models.backbones.mobilenet_v1 import MobileNetV1
+from mmkendall.models.backbones.resized_input import ResizedInput
 from mmkendall.models.backbones.wide_resnet import WideResNet
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     'CifarStemResNet',
     'CifarVGG',
     'MobileNetV1',
+    'ResizedInput',
     'WideResNet',
 ]

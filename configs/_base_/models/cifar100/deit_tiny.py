@@ -12,6 +12,8 @@ deit_tiny = dict(
         in_channels=192,
         loss=dict(type='mmpretrain.CrossEntropyLoss'),
         topk=(1, 5),
+        # mmpretrain's own is 0, whose equal logits have no z-score.
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02),
     ),
     init_cfg=[
         dict(type='TruncNormal', layer='Linear', std=0.02),

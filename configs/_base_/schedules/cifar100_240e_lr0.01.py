@@ -1,0 +1,4 @@
+# 240 epochs for a MobileNetV2 or a ShuffleNet as the student.
+_base_ = ['./cifar100_240e.py']
+
+optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -1,0 +1,8 @@
+_base_ = [
+    '../../_base_/models/cifar100/resnet32.py',
+    '../../_base_/datasets/cifar100_bs64.py',
+    '../../_base_/schedules/cifar100_240e.py',
+    '../../_base_/default_runtime.py',
+]
+
+model = _base_.resnet32

@@ -1,0 +1,5 @@
+"""What stands between a backbone and a head."""
+
+from mmkendall.models.necks.first_token import FirstToken
+
+__all__ = ['FirstToken']
