@@ -5,7 +5,7 @@ _base_ = ['./kd_logits_resnet18-w16_resnet18-w4_1xb64_digits.py']
 model = dict(
     distiller=dict(
         distill_losses=dict(
-            loss_rank=dict(type='mmkendall.KendallRankLoss', steepness=10.0, loss_weight=0.9)
+            loss_rank=dict(type='mmkendall.KendallRankLoss', steepness=1.0, loss_weight=0.9)
         ),
         loss_forward_mappings=dict(
             loss_rank=dict(
