@@ -8,6 +8,11 @@ from torch import Tensor
 from mmkendall.functional.backends import BACKENDS, choose_backend
 
 
+def zero_or_nan(preds_S: Tensor, preds_T: Tensor) -> Tensor:
+    """(N,): 0 for a row that is finite in both, else NaN: x - x is that, with a gradient of 0."""
+    return ((preds_S - preds_S) + (preds_T - preds_T)).sum(dim=1)
+
+
 def _compute(
     preds_S: Tensor,
     preds_T: Tensor,
@@ -44,9 +49,7 @@ def _compute(
         grad_T = torch.zeros_like(preds_T)
     else:  # The other surrogates are symmetric in student and teacher.
         grad_T = run(preds_T, preds_S, steepness, surrogate, True, False)[1]
-    # 0 * x is 0 for finite x and NaN else.
-    poison = (preds_S * 0).add_(preds_T * 0).sum(dim=1)
-    return losses.add_(poison), grad_S, grad_T
+    return losses.add_(zero_or_nan(preds_S, preds_T)), grad_S, grad_T
 
 
 def _compute_shapes(

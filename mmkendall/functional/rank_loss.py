@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmkendall.functional.backends import BACKENDS
-from mmkendall.functional.operator import RankLoss
+from mmkendall.functional.operator import RankLoss, zero_or_nan
 
 SURROGATES = ('product', 'diffkendall', 'hard_teacher')
 REDUCTIONS = ('none', 'mean', 'sum')
@@ -93,9 +93,7 @@ def kendall_rank_loss(
         >>> round(kendall_rank_loss(-teacher, teacher).item(), 4)
         2.0
     """
-    check_options(steepness, surrogate, reduction, topk, mink, standardize, backend)
-    if not isinstance(compute_value, bool):
-        raise TypeError(f'compute_value must be a bool, got {type(compute_value).__name__}')
+    check_options(steepness, surrogate, reduction, topk, mink, standardize, backend, compute_value)
     _check_logits(preds_S, preds_T)
     dim = _check_dim(preds_S, dim)
     _check_mask(mask, preds_S, dim)
@@ -136,20 +134,15 @@ def _row_losses(
 ) -> Tensor:
     """Losses (N,) of rows (N, C); NaN for every row that holds a NaN or an infinity."""
     if rows_S.shape[1] < 2 or rows_S.shape[0] == 0:
-        return _zero_or_nan(rows_S, rows_T)
+        return zero_or_nan(rows_S, rows_T)
     if backend == 'reference':
         losses = BACKENDS[backend].rank_loss(rows_S, rows_T, steepness, surrogate)
         if not compute_value:
             losses = losses - losses.detach()
-        return losses + _zero_or_nan(rows_S, rows_T).detach()
+        return losses + zero_or_nan(rows_S, rows_T).detach()
     return RankLoss.apply(
         rows_S.contiguous(), rows_T.contiguous(), steepness, surrogate, backend, compute_value
     )
-
-
-def _zero_or_nan(rows_S: Tensor, rows_T: Tensor) -> Tensor:
-    """0 for a finite row, NaN else: x - x does that, and its gradient is 0."""
-    return (rows_S - rows_S).sum(dim=1) + (rows_T - rows_T).sum(dim=1)
 
 
 def _as_rows(preds: Tensor, dim: int) -> Tensor:
@@ -172,6 +165,7 @@ def check_options(
     mink: int | float | None,
     standardize: bool,
     backend: str,
+    compute_value: bool,
 ) -> None:
     """Raises TypeError or ValueError for what is wrong whatever the logits will be."""
     if not isinstance(steepness, Real) or isinstance(steepness, bool):
@@ -182,8 +176,9 @@ def check_options(
         raise ValueError(f'surrogate must be one of {SURROGATES}, got {surrogate!r}')
     if reduction not in REDUCTIONS:
         raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
-    if not isinstance(standardize, bool):
-        raise TypeError(f'standardize must be a bool, got {type(standardize).__name__}')
+    for name, value in (('standardize', standardize), ('compute_value', compute_value)):
+        if not isinstance(value, bool):
+            raise TypeError(f'{name} must be a bool, got {type(value).__name__}')
     if backend != 'auto' and backend not in BACKENDS:
         known = ', '.join(repr(name) for name in ('auto', *BACKENDS))
         raise ValueError(f'backend must be one of {known}, got {backend!r}')

@@ -300,6 +300,7 @@ LOGITS = torch.zeros(2, 3)
         ((LOGITS, LOGITS), {'mask': LOGITS.bool()}, ValueError, r'\(2,\), got \(2, 3\)'),
         ((LOGITS, LOGITS), {'dim': 1.0}, TypeError, 'dim must be an int, got float'),
         ((LOGITS, LOGITS), {'standardize': 1}, TypeError, 'standardize must be a bool'),
+        ((LOGITS, LOGITS), {'compute_value': 0}, TypeError, 'compute_value must be a bool'),
     ],
 )
 def test_bad_input_is_named(arguments, options, error, message):

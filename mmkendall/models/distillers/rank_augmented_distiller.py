@@ -58,8 +58,7 @@ class RankAugmentedDistiller(ConfigurableDistiller):
                 )
         losses = dict(kwargs.get('distill_losses') or {})
         mappings = dict(kwargs.get('loss_forward_mappings') or {})
-        self._check_losses(losses, mappings)
-        names = rank_names(find_logit_losses(losses, mappings))
+        names = self._rank_names(losses, mappings)
         for logit_name, rank_name in names.items():
             losses[rank_name] = dict(
                 type='mmkendall.KendallRankLoss', loss_weight=rank_weight, **options
@@ -79,7 +78,8 @@ class RankAugmentedDistiller(ConfigurableDistiller):
         return losses
 
     @staticmethod
-    def _check_losses(losses: dict, mappings: dict) -> None:
+    def _rank_names(losses: dict, mappings: dict) -> dict[str, str]:
+        """The names of the terms to add, by the logit loss that each stands beside."""
         found = ', '.join(f'{name} ({loss.get("type")})' for name, loss in losses.items())
         names = rank_names(find_logit_losses(losses, mappings))
         if not names:
@@ -93,3 +93,4 @@ class RankAugmentedDistiller(ConfigurableDistiller):
                     f'RankAugmentedDistiller adds {name!r} itself, and distill_losses has one: '
                     f'{found}. Remove it, or go back to ConfigurableDistiller'
                 )
+        return names

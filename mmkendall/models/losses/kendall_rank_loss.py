@@ -88,7 +88,9 @@ class KendallRankLoss(nn.Module):
     ) -> None:
         super().__init__()
         # A misspelt option must end a run before its first batch, not after the data is loaded.
-        check_options(steepness, surrogate, reduction, topk, mink, standardize, backend)
+        check_options(
+            steepness, surrogate, reduction, topk, mink, standardize, backend, compute_value
+        )
         if across not in ACROSS:
             raise ValueError(f'across must be one of {ACROSS}, got {across!r}')
         if across == 'batch' and dim not in (1, -1):
