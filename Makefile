@@ -46,7 +46,7 @@ $(DET_READY): requirements/tested.txt requirements/tested-det.txt setup.cfg pypr
 	grep -v '^mmcv-lite==' requirements/tested.txt > $(DET_VENV)/tested.txt
 	$(DET_BIN)/python $(PIP_INSTALL) -r $(DET_VENV)/tested.txt -r requirements/tested-det.txt
 	ls $(WHEELS)/mmcv-$(MMCV)-*.whl 2> /dev/null || \
-	    PATH="$(CURDIR)/$(DET_BIN):$$PATH" MMCV_WITH_OPS=1 CUDA_VISIBLE_DEVICES= \
+	    PATH="$(CURDIR)/$(DET_BIN):$$PATH" MMCV_WITH_OPS=1 CUDA_VISIBLE_DEVICES= CFLAGS="-g0 -w" \
 	    MAX_JOBS=$(MAX_JOBS) $(DET_BIN)/python -m pip wheel --disable-pip-version-check \
 	    --no-deps --no-build-isolation --no-binary mmcv --wheel-dir $(WHEELS) mmcv==$(MMCV)
 	$(DET_BIN)/python $(PIP_INSTALL) --no-deps $(WHEELS)/mmcv-$(MMCV)-*.whl

@@ -123,7 +123,7 @@ def teacher_alone(checkpoint: str) -> Config:
 
 @pytest.mark.parametrize(
     'path',
-    FOLDER.glob('_base_/pairs/*_cifar100.py'),
+    sorted(FOLDER.glob('_base_/pairs/*_cifar100.py')),
     ids=lambda path: path.stem,
 )
 def test_the_teacher_is_where_its_training_puts_it(path):

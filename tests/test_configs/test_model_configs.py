@@ -12,7 +12,12 @@ from ..conftest import needs_mmdet
 FOLDER = Path(__file__).parents[2] / 'configs' / '_base_' / 'models'
 FILES = sorted(FOLDER.glob('*/*.py'))
 CLASSES = {'cifar100': 100, 'imagenet': 1000}
-VITS = {'deit_tiny': 5_380_132, 't2t_vit_7': 4_024_010, 'pit_tiny': 4_615_972, 'pvt_tiny': 0}
+VITS = {
+    'deit_tiny': 5_380_132,
+    't2t_vit_7': 4_024_010,
+    'pit_tiny': 4_615_972,
+    'pvt_tiny': 12_767_588,
+}
 
 # The pairs of the CIFAR-100 tables, teacher first; ShuffleNetV1 belongs to DKD's recipes.
 PAIRS = [
@@ -78,6 +83,15 @@ def test_vision_transformers(name):
     assert (logits.std(dim=1) > 1e-3).all()
     logits.sum().backward()
     assert all(value.grad is not None for value in model.parameters() if value.requires_grad)
+
+
+def test_pvt_tiny_is_as_large_as_published():
+    needs_extras('pvt_tiny')
+    config = network('cifar100/pvt_tiny')
+    config.head.num_classes = 1000
+    count = sum(value.numel() for value in MODELS.build(config).parameters())
+    # 13.2 million in the paper's table, with a class token.
+    assert count == pytest.approx(13.2e6, rel=0.005)
 
 
 @pytest.mark.parametrize(('teacher', 'student'), PAIRS)

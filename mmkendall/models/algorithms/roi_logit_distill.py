@@ -12,9 +12,10 @@ class RoILogitDistill(LogitDistill):
     """``LogitDistill`` for two-stage detectors: the teacher classifies the student's boxes.
 
     Each detector draws boxes of its own, so the class logits of two detectors are not about the
-    same things. Here the student runs first; the boxes that its sampler drew for its own loss,
-    ground truth among them, go through the teacher's RoI head, on the teacher's features. Row i of
-    both logits is then about the same box. Neither the teacher's RPN nor its loss runs.
+    same things. Here the student runs first; the boxes that its sampler drew for its own loss, out
+    of its proposals and the ground truth, go through the teacher's RoI head, on the teacher's
+    features. Row i of both logits is then about the same box. Neither the teacher's RPN nor its
+    loss runs.
 
     Source: the boxes are those of DKD's detection code (Zhao et al., "Decoupled Knowledge
     Distillation", CVPR 2022, mdistiller); how the ranking loss's authors chose theirs is not known
