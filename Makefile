@@ -8,13 +8,15 @@ DIGITS := configs/digits
 PAIR := resnet18-w16_resnet18-w4_1xb64_digits
 
 # Detection and segmentation need mmcv's compiled operators, which no wheel has for this torch:
-# built once for a version of torch, kept in .wheels, installed in an environment of its own.
+# built once for a version of torch, kept in .wheels, installed in an environment of its own. pip's
+# cache may hold one that was built for another torch.
 DET_VENV := .venv-det
 DET_BIN := $(DET_VENV)/bin
 DET_READY := $(DET_VENV)/ready
 MMCV := 2.1.0
 WHEELS := .wheels/torch-$(shell sed -n 's/^torch==//p' requirements/tested.txt)
 MAX_JOBS ?= $(shell nproc)
+WORKERS ?= 2
 
 METHODS := kd ctkd dkd mlkd lskd dist
 
@@ -46,9 +48,10 @@ $(DET_READY): requirements/tested.txt requirements/tested-det.txt setup.cfg pypr
 	grep -v '^mmcv-lite==' requirements/tested.txt > $(DET_VENV)/tested.txt
 	$(DET_BIN)/python $(PIP_INSTALL) -r $(DET_VENV)/tested.txt -r requirements/tested-det.txt
 	ls $(WHEELS)/mmcv-$(MMCV)-*.whl 2> /dev/null || \
-	    PATH="$(CURDIR)/$(DET_BIN):$$PATH" MMCV_WITH_OPS=1 CUDA_VISIBLE_DEVICES= CFLAGS="-g0 -w" \
-	    MAX_JOBS=$(MAX_JOBS) $(DET_BIN)/python -m pip wheel --disable-pip-version-check \
-	    --no-deps --no-build-isolation --no-binary mmcv --wheel-dir $(WHEELS) mmcv==$(MMCV)
+	    PATH="$(CURDIR)/$(DET_BIN):$$PATH" MMCV_WITH_OPS=1 MAX_JOBS=$(MAX_JOBS) \
+	    CUDA_VISIBLE_DEVICES= CFLAGS="-g0 -w" \
+	    $(DET_BIN)/python -m pip wheel --disable-pip-version-check --no-cache-dir --no-deps \
+	    --no-build-isolation --no-binary mmcv --wheel-dir $(WHEELS) mmcv==$(MMCV)
 	$(DET_BIN)/python $(PIP_INSTALL) --no-deps $(WHEELS)/mmcv-$(MMCV)-*.whl
 	$(DET_BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
@@ -74,8 +77,8 @@ test: $(READY) ## Run the tests
 
 test-det: $(DET_READY) ## Build mmcv's operators once, run the tests of detection and segmentation
 	$(DET_BIN)/python -c 'import mmcv._ext'
-	OMP_NUM_THREADS=1 $(DET_BIN)/python -m pytest -n 2 tests/test_detection
-	OMP_NUM_THREADS=1 $(DET_BIN)/python -m pytest -n 2 tests/test_configs -k pvt
+	OMP_NUM_THREADS=1 $(DET_BIN)/python -m pytest -n $(WORKERS) tests/test_detection
+	OMP_NUM_THREADS=1 $(DET_BIN)/python -m pytest -n $(WORKERS) tests/test_configs -k pvt
 
 bench: $(READY) ## Measure speed, memory, scaling and the share of a training step (short form)
 	for script in rank_loss_speed class_scaling training_step_share tau_speed; do \
