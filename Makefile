@@ -15,7 +15,8 @@ DET_BIN := $(DET_VENV)/bin
 DET_READY := $(DET_VENV)/ready
 MMCV := 2.1.0
 WHEELS := .wheels/torch-$(shell sed -n 's/^torch==//p' requirements/tested.txt)
-MAX_JOBS ?= $(shell nproc)
+# nproc heeds OMP_NUM_THREADS, which is not meant here.
+MAX_JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
 WORKERS ?= 2
 
 METHODS := kd ctkd dkd mlkd lskd dist
