@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mmkendall.functional.backends import BACKENDS
-from mmkendall.functional.operator import RankLoss, zero_or_nan
+from mmkendall.functional.backends.reference import zero_or_nan
+from mmkendall.functional.operator import RankLoss
 
 SURROGATES = ('product', 'diffkendall', 'hard_teacher')
 REDUCTIONS = ('none', 'mean', 'sum')
@@ -120,8 +121,9 @@ def kendall_rank_loss(
         return losses.reshape(preds_S.shape[:dim] + preds_S.shape[dim + 1 :])
     if reduction == 'sum':
         return losses.sum()
-    count = losses.numel() if mask is None else mask.sum()
-    return losses.sum() / (max(count, 1) if mask is None else count.clamp(min=1))
+    if mask is not None:
+        return losses.sum() / mask.sum().clamp(min=1)
+    return losses.mean() if losses.numel() else losses.sum()
 
 
 def _row_losses(
@@ -147,6 +149,8 @@ def _row_losses(
 
 def _as_rows(preds: Tensor, dim: int) -> Tensor:
     """(..., C, ...) as (N, C)."""
+    if preds.dim() == 2 and dim == 1:
+        return preds
     return preds.movedim(dim, -1).reshape(-1, preds.shape[dim])
 
 

@@ -16,7 +16,7 @@ from mmkendall.functional.backends import BACKENDS, choose_backend, eager, numba
 from mmkendall.functional.rank_loss import SURROGATES
 
 ALGORITHMS = [('eager', name) for name in ('auto', 'tiles', 'window', 'waves')]
-ALGORITHMS += [('numba', name) for name in ('auto', 'dense', 'window', 'grid')]
+ALGORITHMS += [('numba', name) for name in ('auto', *numba_cpu.ALGORITHMS)]
 STEEPNESS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 needs_numba = pytest.mark.skipif(
@@ -61,14 +61,17 @@ def takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
     """Whether a forced algorithm can take this input."""
     if algorithm == 'window':
         return surrogate != 'diffkendall'
-    if algorithm in ('grid', 'waves'):
-        ranges = [steepness * (p.amax(1) - p.amin(1)).double() for p in (preds_S, preds_T)]
+    if algorithm in ('lanes', 'sweep', 'grid', 'waves'):
+        logits = [preds.double() for preds in (preds_S, preds_T)]
+        ranges = [steepness * (rows.amax(1) - rows.amin(1)) for rows in logits]
         narrow, wide = min(r.min() for r in ranges), max(r.max() for r in ranges)
         double = preds_S.dtype == torch.float64
-        if surrogate != 'product' or (double and algorithm == 'grid'):
+        if surrogate != 'product' or (double and algorithm != 'waves'):
             return False
-        widest = 220 if algorithm == 'grid' else (4 if double else 40)
-        return narrow >= 0.5 and wide <= widest
+        if algorithm == 'lanes':
+            wide = steepness * max(rows.abs().max() for rows in logits)
+        widest = {'lanes': 1e8, 'sweep': 4000, 'grid': 290, 'waves': 4 if double else 40}
+        return narrow >= 0.5 and wide <= widest[algorithm]
     return True
 
 
