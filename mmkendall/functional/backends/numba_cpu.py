@@ -42,6 +42,7 @@ from torch import Tensor
 
 # In the order of the codes in numba_loops.choice.
 ALGORITHMS = ('dense', 'lanes', 'window', 'sweep', 'grid')
+GRID = ALGORITHMS.index('grid')
 SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2}
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
@@ -49,7 +50,7 @@ MIN_SECONDS_FOR_THREADS = 5e-4
 MAX_GRID_NODES = 50_000
 # A grid with more nodes along its two sides is convolved by loops.
 MAX_MATRIX_SIDES = 260
-# Rows that `lanes` takes at once.
+# Rows that `lanes` takes at once. Other algorithms lose little by such parts.
 LANES = 8
 
 
@@ -74,13 +75,13 @@ def unavailable(
 
 @functools.lru_cache(maxsize=1)
 def _loops() -> tuple:
-    """What runs each of ``ALGORITHMS`` but ``grid``."""
+    """What runs each code of numba_loops.choice; the grid takes several calls."""
     from mmkendall.functional.backends.numba_loops.dense import dense_rows
     from mmkendall.functional.backends.numba_loops.lanes import lanes_rows
     from mmkendall.functional.backends.numba_loops.sweep import sweep_rows
-    from mmkendall.functional.backends.numba_loops.window import window_rows
+    from mmkendall.functional.backends.numba_loops.window import narrow_window_rows, window_rows
 
-    return dense_rows, lanes_rows, window_rows, sweep_rows
+    return dense_rows, lanes_rows, window_rows, sweep_rows, None, narrow_window_rows
 
 
 def rank_loss(
@@ -124,11 +125,10 @@ def rank_loss(
         if number == -1:  # A NaN or an infinity.
             loss[rows] = np.nan
             grad[rows if need_grad else ()] = np.nan
-        elif ALGORITHMS[number] == 'grid':
+        elif number == GRID:
             _run_grid(data, rows, sizes, share, results)
         else:
-            multiple = LANES if ALGORITHMS[number] == 'lanes' else 1
-            _share_rows(share, rows, _loops()[number], (*data, code), results, multiple)
+            _share_rows(share, rows, _loops()[number], (*data, code), results)
     return torch.from_numpy(loss), torch.from_numpy(grad if need_grad else grad.reshape(-1))
 
 
@@ -176,17 +176,15 @@ def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
     _share_rows(rows_S.numel() * 5e-8, rows, tau_b_rows, data, (tau.numpy(),))
 
 
-def _share_rows(seconds: float, rows, run, before, after, multiple: int = 1) -> None:
-    """Calls ``run(*before, part of rows, *after)`` in this thread or in each of several.
-
-    All parts but the last hold a multiple of ``multiple`` rows.
-    """
+def _share_rows(seconds: float, rows, run, before, after) -> None:
+    """Calls ``run(*before, part of rows, *after)`` in this thread or in each of several."""
     threads = min(torch.get_num_threads(), len(rows))
     if threads == 1 or seconds < MIN_SECONDS_FOR_THREADS:
         run(*before, rows, *after)
         return
     size = -(-len(rows) // threads)
-    size = -(-size // multiple) * multiple
+    if size > LANES:
+        size = -(-size // LANES) * LANES
     parts = [rows[first : first + size] for first in range(0, len(rows), size)]
     pool = _thread_pool(os.getpid(), threads - 1)
     others = [pool.submit(run, *before, part, *after) for part in parts[1:]]

@@ -96,3 +96,13 @@ def all_finite(logits):
     for i in range(logits.shape[0]):
         poison += logits[i] - logits[i]
     return poison == 0
+
+
+@compiled(fastmath=EXACT_ORDER)
+def split_exponent(logits, scale, powers, parts):
+    """``2**(scale * logits)`` as ``parts * 2**powers``."""
+    for i in range(logits.shape[0]):
+        z = np.float64(logits[i]) * scale
+        rounded = z + ROUND_64
+        powers[i] = np.int32(np.float64(rounded).view(np.int64))
+        parts[i] = exp2(np.float32(z - (rounded - ROUND_64)))[1]

@@ -20,15 +20,17 @@ from mmkendall.functional.backends.numba_loops.sweep import line_size
 NOT_POSSIBLE, NOT_FINITE = -2, -1
 DENSE, LANES, WINDOW, SWEEP, GRID = range(5)
 NUM_ALGORITHMS = 5
+# What the window takes where it can.
+NARROW_WINDOW = 5
 # Two grids of this many nodes take 11 MB.
 MAX_NODES = 1_400_000
 # Nodes and their counts along one axis take as much as 16 arrays of the classes at most.
 MAX_LINE, MAX_LINE_PER_CLASS = 16_384, 8
 # Closer together than this, float32 weights on a grid lose the differences between the logits.
 MIN_RANGE = 0.5
-# Eight rows at once hold exponents in int32, and their classes in the second-level cache.
-EIGHT = 8
+# Exponents that are split off are int32. Eight rows at once fit into the second-level cache.
 MAX_EXPONENT = 1e8
+EIGHT = 8
 MAX_LANES_CLASSES = 2500
 # What a node costs beyond which its convolution is not a matrix product.
 CONVOLVED_NODE = 7.0
@@ -69,10 +71,14 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, siz
         if surrogate == PRODUCT and wider <= RATIO_RANGE:
             each_pair, each_class = 0.31, 22.0
         costs[DENSE] = wide * pairs * each_pair + each_class * count
+        is_narrow = False
         if surrogate != DIFFKENDALL:
             teacher = 0.0 if surrogate == HARD_TEACHER else 0.7 * near_T
             costs[WINDOW] = 1500.0 + wide * (85.0 * count + 1.7 * near_S + teacher)
         if surrogate == PRODUCT and is_single and narrow >= MIN_RANGE:
+            if largest <= MAX_EXPONENT:
+                is_narrow = True
+                costs[WINDOW] = 1500.0 + 55.0 * count + 0.6 * near_S + 0.35 * near_T
             if largest <= MAX_EXPONENT and (count <= MAX_LANES_CLASSES or forced == LANES):
                 costs[LANES] = (0.45 * pairs + 12.0 * count) * EIGHT / min(num_rows, EIGHT)
             # Before anything is rounded to an integer: a range may be as large as 1e38.
@@ -93,4 +99,6 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, siz
         else:
             codes[row] = np.argmin(costs)
         seconds += costs[max(codes[row], 0)] * 1e-9
+        if codes[row] == WINDOW and is_narrow:
+            codes[row] = NARROW_WINDOW
     return seconds

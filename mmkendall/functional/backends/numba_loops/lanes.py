@@ -13,26 +13,14 @@ import math
 import numpy as np
 
 from mmkendall.functional.backends.numba_loops.basics import (
-    EXACT_ORDER,
     LANES,
-    ROUND_64,
     compiled,
-    exp2,
+    split_exponent,
 )
 from mmkendall.functional.backends.numba_loops.vectors import pairs_with
 
 # Classes whose tables stay in the first-level cache.
 STRIP = 128
-
-
-@compiled(fastmath=EXACT_ORDER)
-def _split(logits, scale, powers, parts):
-    """``2**(scale * logits)`` as ``parts * 2**powers``."""
-    for i in range(logits.shape[0]):
-        z = np.float64(logits[i]) * scale
-        rounded = z + ROUND_64
-        powers[i] = np.int32(np.float64(rounded).view(np.int64))
-        parts[i] = exp2(np.float32(z - (rounded - ROUND_64)))[1]
 
 
 @compiled
@@ -54,12 +42,12 @@ def lanes_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_val
             t = preds_T[rows[first + min(lane, last)]]
             for i in range(count):
                 logits[i * LANES + lane] = t[i]
-        _split(logits, scale, powers_T, parts_T)
+        split_exponent(logits, scale, powers_T, parts_T)
         for lane in range(LANES):
             s = preds_S[rows[first + min(lane, last)]]
             for i in range(count):
                 logits[i * LANES + lane] = s[i]
-        _split(logits, scale, powers_S, parts_S)
+        split_exponent(logits, scale, powers_S, parts_S)
         slopes[:] = np.float32(0)
         totals[:] = 0.0
         for start in range(0, count, STRIP):

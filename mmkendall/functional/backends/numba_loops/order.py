@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmkendall.functional.backends.numba_loops.basics import compiled
+from mmkendall.functional.backends.numba_loops.vectors import count_bits
 
 
 @compiled(fastmath=False)
@@ -56,16 +57,6 @@ def stable_sort(keys, order, num_bytes, spare_keys, spare_order, histogram):
 
 
 @compiled(fastmath=False)
-def count_bits(word):
-    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    word = (word & np.uint64(0x3333333333333333)) + (
-        (word >> np.uint64(2)) & np.uint64(0x3333333333333333)
-    )
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
-
-
-@compiled(fastmath=False)
 def concordant_pairs(ranks, words, words_before, groups_before):
     """How many pairs i < j have ``ranks[i] < ranks[j]``, for a permutation ``ranks``.
 
@@ -87,8 +78,11 @@ def concordant_pairs(ranks, words, words_before, groups_before):
             + count_bits(words[word] & (bit - np.uint64(1)))
         )
         words[word] |= bit
-        for later in range(word + 1, min((group + 1) << 6, words.shape[0])):
-            words_before[later] += 1
+        # All words of the group: a loop that begins at the next one would not be vectorised.
+        same_group = words_before[group << 6 : min((group + 1) << 6, words.shape[0])]
+        own = np.int32(word & 63)
+        for other in range(same_group.shape[0]):
+            same_group[other] += np.int32(other) > own
         for later in range(group + 1, groups_before.shape[0]):
             groups_before[later] += 1
     return concordant

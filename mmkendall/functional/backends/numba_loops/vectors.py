@@ -11,9 +11,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mmkendall.functional.backends.numba_loops.basics import FASTMATH, LANES
+from mmkendall.functional.backends.numba_loops.basics import EXACT_ORDER, LANES
 
-FLAGS = tuple(sorted(FASTMATH))
+FLAGS = tuple(sorted(EXACT_ORDER))
 FLOAT, INT, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 MANTISSA_BITS = 23
@@ -101,6 +101,16 @@ class _Arguments:
 
 
 @intrinsic
+def count_bits(typingctx, word):
+    """How many bits of a uint64 are set."""
+
+    def build(context, builder, signature, values):
+        return builder.ctpop(values[0])
+
+    return types.int64(types.uint64), build
+
+
+@intrinsic
 def spread_patch(typingctx, nodes, first, width, x_T, x_S, pieces_T, pieces_S):
     """Adds an outer product of polynomials, of ``x_T`` and of ``x_S``, to 8 x 8 ``nodes``.
 
@@ -179,60 +189,142 @@ def convolve_lanes(typingctx, source, first, stride, kernel, target, target_firs
     return types.void(source, index, index, kernel, target, index), build
 
 
+class _Exponentials:
+    """exp(2kx) as ``parts * 2**powers``, two arrays that are arguments of an intrinsic."""
+
+    def __init__(self, arguments, powers, parts):
+        self.arguments, self.powers, self.parts = arguments, powers, parts
+
+    def load(self, first):
+        pointer = self.arguments.pointer(self.powers, first, INTS)
+        power = self.arguments.builder.load(pointer, align=4)
+        return power, self.arguments.load(self.arguments.pointer(self.parts, first))
+
+    def relative(self, own, power):
+        """``own``, a power and a part, in units of ``2**power``: an addition to its bits."""
+        builder = self.arguments.builder
+        change = builder.sub(own[0], power)
+        for sign, limit in (('<', -FARTHEST), ('>', FARTHEST)):
+            bound = ir.Constant(INTS, [limit] * LANES)
+            change = builder.select(builder.icmp_signed(sign, change, bound), bound, change)
+        change = builder.shl(change, ir.Constant(INTS, [MANTISSA_BITS] * LANES))
+        bits = builder.add(builder.bitcast(own[1].value, INTS), change)
+        return _Vector(builder, builder.bitcast(bits, FLOATS))
+
+
+class _Sums:
+    """Vectors that a loop adds to; LLVM keeps them in registers."""
+
+    def __init__(self, arguments, count):
+        self.arguments = arguments
+        self.places = [cgutils.alloca_once(arguments.builder, FLOATS) for _ in range(count)]
+        for place in self.places:
+            arguments.store(arguments.constant(0), place)
+
+    def add(self, *vectors):
+        for place, vector in zip(self.places, vectors, strict=False):
+            self.arguments.add_to(place, vector)
+
+    def __getitem__(self, number):
+        return self.arguments.load(self.places[number])
+
+
+def _compare(arguments, i, j, axis_T, axis_S):
+    """For tanh(k(x_i - x_j)) = (a_i - a_j) / (a_i + a_j), a = exp(2kx), in the teacher and the
+    student: T / (s_i + s_j), T (1 - S^2) / 4, and s_i and s_j themselves."""
+    (power_T, t_j), (power_S, s_j) = axis_T.load(j), axis_S.load(j)
+    t_i, s_i = axis_T.relative(i[0], power_T), axis_S.relative(i[1], power_S)
+    sum_T = t_i + t_j
+    inverse = arguments.constant(1) / (sum_T * (s_i + s_j))
+    common = (t_i - t_j) * inverse
+    return common, common * (sum_T * inverse) * (s_i * s_j), s_i, s_j
+
+
 @intrinsic
 def pairs_with(typingctx, powers_T, parts_T, powers_S, parts_S, slopes, totals, i, start, stop):
     """The pairs of class ``i`` with the classes from ``start`` to ``stop``, in eight rows at once.
 
-    The arrays are (C, 8) but for ``totals`` (8,). A row's exp(2kx) is ``parts * 2**powers``, with
+    The arrays are (C, 8) but for ``totals`` (8,); a row's exp(2kx) is ``parts * 2**powers``, with
     int32 ``powers``. Adds a quarter of each class's sum to ``slopes``, the values to ``totals``.
     """
 
     def build(context, builder, signature, values):
         arguments = _Arguments(context, builder, signature, values)
-
-        def logit(powers, parts, number):
-            power = builder.load(arguments.pointer(powers, number, INTS), align=4)
-            return power, arguments.load(arguments.pointer(parts, number))
-
-        def clamped(power):
-            for sign, limit in (('<', -FARTHEST), ('>', FARTHEST)):
-                bound = ir.Constant(INTS, [limit] * LANES)
-                power = builder.select(builder.icmp_signed(sign, power, bound), bound, power)
-            return power
-
-        def relative(power, part, power_j):
-            """exp(2kx) of ``i`` in units of 2**power_j: an addition to the exponent's bits."""
-            shift = ir.Constant(INTS, [MANTISSA_BITS] * LANES)
-            change = builder.shl(clamped(builder.sub(power, power_j)), shift)
-            bits = builder.add(builder.bitcast(part.value, INTS), change)
-            return _Vector(builder, builder.bitcast(bits, FLOATS))
-
+        axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 2, 3)
         eight = arguments.index(LANES)
-        i = builder.mul(values[6], eight)
-        power_T, part_T = logit(0, 1, i)
-        power_S, part_S = logit(2, 3, i)
-        value, slope = (cgutils.alloca_once(builder, FLOATS) for _ in range(2))
-        for sums in (value, slope):
-            arguments.store(arguments.constant(0), sums)
-        with cgutils.for_range_slice(
-            builder, builder.mul(values[7], eight), builder.mul(values[8], eight), eight, INDEX
-        ) as (j, _):
-            power_Tj, t_j = logit(0, 1, j)
-            power_Sj, s_j = logit(2, 3, j)
-            t_i = relative(power_T, part_T, power_Tj)
-            s_i = relative(power_S, part_S, power_Sj)
-            # tanh(k(x_i - x_j)) = (a_i - a_j) / (a_i + a_j) with a = exp(2kx).
-            sum_T = t_i + t_j
-            inverse = arguments.constant(1) / (sum_T * (s_i + s_j))
-            common = (t_i - t_j) * inverse
-            change = common * (sum_T * inverse) * (s_i * s_j)
-            arguments.add_to(value, common * (s_i - s_j))
-            arguments.add_to(slope, change)
+        i, start, stop = (builder.mul(value, eight) for value in values[6:])
+        own = [axis.load(i) for axis in axes]
+        sums = _Sums(arguments, 2)
+        with cgutils.for_range_slice(builder, start, stop, eight, INDEX) as (j, _):
+            common, change, s_i, s_j = _compare(arguments, own, j, *axes)
+            sums.add(common * (s_i - s_j), change)
             mirror = arguments.pointer(4, j)
             arguments.store(arguments.load(mirror) - change, mirror)
-        arguments.add_to(arguments.pointer(4, i), arguments.load(slope))
-        arguments.add_to(arguments.pointer(5, arguments.index(0)), arguments.load(value))
+        arguments.add_to(arguments.pointer(5, arguments.index(0)), sums[0])
+        arguments.add_to(arguments.pointer(4, i), sums[1])
         return context.get_dummy_value()
 
     arrays = (powers_T, parts_T, powers_S, parts_S, slopes, totals)
     return types.void(*arrays, types.int64, types.int64, types.int64), build
+
+
+@intrinsic
+def pairs_around(typingctx, powers_T, parts_T, powers_S, parts_S, slopes, totals, i, down, up):
+    """The pairs of eight classes from ``i`` on with their neighbours in one row, sorted by s.
+
+    Those are the classes up to ``down`` places before and ``up`` places after each. ``slopes`` of
+    the eight becomes a quarter of their sums; half of T (S + 1) of each with those after it is
+    added to ``totals`` (8,).
+    """
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 2, 3)
+        one = arguments.index(1)
+        i, down, up = values[6:]
+        own = [axis.load(i) for axis in axes]
+        sums = _Sums(arguments, 2)
+        with cgutils.for_range_slice(builder, builder.sub(i, down), i, one, INDEX) as (j, _):
+            _, change, _, _ = _compare(arguments, own, j, *axes)
+            sums.add(change)
+        first = builder.add(i, one)
+        with cgutils.for_range_slice(builder, first, builder.add(first, up), one, INDEX) as (j, _):
+            common, change, s_i, _ = _compare(arguments, own, j, *axes)
+            sums.add(change, common * s_i)
+        arguments.store(sums[0], arguments.pointer(4, i))
+        arguments.add_to(arguments.pointer(5, arguments.index(0)), sums[1])
+        return context.get_dummy_value()
+
+    arrays = (powers_T, parts_T, powers_S, parts_S, slopes, totals)
+    return types.void(*arrays, types.int64, types.int64, types.int64), build
+
+
+@intrinsic
+def orders_after(typingctx, powers, parts, ranks, totals, i, up):
+    """Half of (T + 1) o_s of eight classes from ``i`` on and up to ``up`` after each, into totals.
+
+    The row is sorted by t; ``ranks`` (int32) are those of s.
+    """
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        axis = _Exponentials(arguments, 0, 1)
+        i, up = values[4:]
+        own = axis.load(i)
+        own_rank = builder.load(arguments.pointer(2, i, INTS), align=4)
+        sums = _Sums(arguments, 1)
+        first = builder.add(i, arguments.index(1))
+        stop = builder.add(first, up)
+        with cgutils.for_range_slice(builder, first, stop, arguments.index(1), INDEX) as (j, _):
+            power, t_j = axis.load(j)
+            t_i = axis.relative(own, power)
+            rank = builder.load(arguments.pointer(2, j, INTS), align=4)
+            higher = builder.icmp_signed('>', own_rank, rank)
+            order = builder.select(
+                higher, arguments.constant(1).value, arguments.constant(-1).value
+            )
+            sums.add(_Vector(builder, order) * (t_i / (t_i + t_j)))
+        arguments.add_to(arguments.pointer(3, arguments.index(0)), sums[0])
+        return context.get_dummy_value()
+
+    return types.void(powers, parts, ranks, totals, types.int64, types.int64), build

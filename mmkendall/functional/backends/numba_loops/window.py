@@ -6,13 +6,25 @@ import math
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops.basics import PRODUCT, compiled, constants, exp2
+from mmkendall.functional.backends.numba_loops.basics import (
+    LANES,
+    PRODUCT,
+    compiled,
+    constants,
+    exp2,
+    split_exponent,
+)
 from mmkendall.functional.backends.numba_loops.order import (
     bit_buffers,
     concordant_pairs,
     sort_buffers,
     sort_keys,
     stable_sort,
+)
+from mmkendall.functional.backends.numba_loops.vectors import (
+    FARTHEST,
+    orders_after,
+    pairs_around,
 )
 
 # Classes whose neighbours at one distance are taken together.
@@ -189,4 +201,89 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
             value += _teacher_window(t, ranks, width, scale, one, limit)
         else:
             value += _teacher_ties(t, ranks)
+        loss[row] = 1.0 - value / pairs
+
+
+@compiled
+def _around(logits, i, begin, end, width):
+    """Between which places the classes are that are near any of ``i`` to ``i + LANES``.
+
+    ``logits`` ascend; ``begin`` and ``end`` go from call to call.
+    """
+    count = logits.shape[0]
+    last = min(i + LANES, count) - 1
+    while logits[i] - logits[begin] >= width:
+        begin += 1
+    end = max(end, i + 1)
+    while end < count and logits[end] - logits[last] < width:
+        end += 1
+    return begin, end
+
+
+@compiled
+def narrow_window_rows(
+    preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad
+):
+    """``window_rows`` for ``product`` in float32 with k times |logit| < 1e8, in vectors."""
+    count = preds_S.shape[1]
+    keys, spare_keys, spare_order, histogram = sort_buffers(count)
+    words, words_before, groups_before = bit_buffers(count)
+    order, ranks_S = np.empty(count, np.int32), np.empty(count, np.int32)
+    s, t = np.empty(count, np.float32), np.empty(count, np.float32)
+    # A vector's worth of room on either side, for classes that are far from all others.
+    inside = slice(LANES, LANES + count)
+    room = count + 3 * LANES
+    powers_S, parts_S = np.empty(room, np.int32), np.ones(room, np.float32)
+    powers_T, parts_T = np.zeros(room, np.int32), np.ones(room, np.float32)
+    ranks, slopes = np.zeros(room, np.int32), np.empty(room, np.float32)
+    totals = np.empty(LANES, np.float32)
+    pairs = count * (count - 1) / 2
+    factor = np.float32(-4.0 * steepness / pairs)
+    scale = 2.0 * steepness / math.log(2.0)
+    width = np.float32(9.0 / steepness)
+    for row in rows:
+        sort_keys(preds_S[row], keys)
+        for i in range(count):
+            order[i] = i
+        stable_sort(keys, order, 4, spare_keys, spare_order, histogram)
+        for i in range(count):
+            s[i] = preds_S[row, order[i]]
+            t[i] = preds_T[row, order[i]]
+            ranks_S[order[i]] = i
+        split_exponent(s, scale, powers_S[inside], parts_S[inside])
+        split_exponent(t, scale, powers_T[inside], parts_T[inside])
+        powers_S[:LANES] = powers_S[LANES] - 2 * FARTHEST
+        for n in range(LANES + count, room):
+            powers_S[n] = powers_S[n - 1] + 2 * FARTHEST
+        value = 0.0
+        begin = end = 0
+        for i in range(0, count, LANES):
+            begin, end = _around(s, i, begin, end, width)
+            totals[:] = np.float32(0)
+            down, up = i + LANES - 1 - begin, end - i - 1
+            pairs_around(powers_T, parts_T, powers_S, parts_S, slopes, totals, LANES + i, down, up)
+            value += 2.0 * totals.sum()
+        if need_grad:
+            for i in range(count):
+                grad[row, order[i]] = factor * slopes[LANES + i]
+        if not need_value:
+            loss[row] = 0.0
+            continue
+        sort_keys(preds_T[row], keys)
+        for i in range(count):
+            order[i] = i
+        stable_sort(keys, order, 4, spare_keys, spare_order, histogram)
+        for i in range(count):
+            t[i] = preds_T[row, order[i]]
+            ranks[LANES + i] = ranks_S[order[i]]
+        value += 2.0 * concordant_pairs(ranks[inside], words, words_before, groups_before) - pairs
+        split_exponent(t, scale, powers_T[inside], parts_T[inside])
+        for n in range(LANES + count, room):
+            powers_T[n] = powers_T[n - 1] + 2 * FARTHEST
+        begin = end = 0
+        for i in range(0, count, LANES):
+            begin, end = _around(t, i, begin, end, width)
+            totals[:] = np.float32(0)
+            orders_after(powers_T, parts_T, ranks, totals, LANES + i, end - i - 1)
+            value += 2.0 * totals.sum()
         loss[row] = 1.0 - value / pairs
