@@ -36,6 +36,8 @@ MAX_LANES_CLASSES = 2500
 CONVOLVED_NODE = 7.0
 # Spreading, convolving and reading off are several calls for a batch.
 CALL = 1.2e5
+# The narrow window sums float32 one after the other, which loses 1e-6 for so many.
+MAX_NEAR = 1000
 # The share of the pairs less than 9 / k apart is about this over k times the range.
 NEAR_SHARE = 44.0
 
@@ -76,17 +78,17 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, siz
             teacher = 0.0 if surrogate == HARD_TEACHER else 0.7 * near_T
             costs[WINDOW] = 1500.0 + wide * (85.0 * count + 1.7 * near_S + teacher)
         if surrogate == PRODUCT and is_single and narrow >= MIN_RANGE:
-            if largest <= MAX_EXPONENT:
+            if largest <= MAX_EXPONENT and near_S <= MAX_NEAR * count:
                 is_narrow = True
                 costs[WINDOW] = 1500.0 + 55.0 * count + 0.6 * near_S + 0.35 * near_T
             if largest <= MAX_EXPONENT and (count <= MAX_LANES_CLASSES or forced == LANES):
                 costs[LANES] = (0.45 * pairs + 12.0 * count) * EIGHT / min(num_rows, EIGHT)
             # Before anything is rounded to an integer: a range may be as large as 1e38.
-            if wider <= MAX_EXPONENT and line_size(wider, 1.0) <= max(
+            if largest <= MAX_EXPONENT and line_size(wider, 1.0) <= max(
                 MAX_LINE, MAX_LINE_PER_CLASS * count
             ):
                 both = near_S * near_T / pairs
-                costs[SWEEP] = 3000.0 + 330.0 * count + 4.0 * both + 0.5 * line_size(wider, 1.0)
+                costs[SWEEP] = 3000.0 + 200.0 * count + 2.2 * both + 0.5 * line_size(wider, 1.0)
             if range_S * range_T <= MAX_NODES * STEP**2:
                 height, width = grid_size(range_T, 1.0), grid_size(range_S, 1.0)
                 if height * width <= MAX_NODES:

@@ -19,9 +19,8 @@ import numpy as np
 from mmkendall.functional.backends.numba_loops.basics import (
     LANES,
     compiled,
-    constants,
-    exp2,
     logit_ranges,
+    split_exponent,
 )
 from mmkendall.functional.backends.numba_loops.order import (
     bit_buffers,
@@ -40,14 +39,14 @@ from mmkendall.functional.backends.numba_loops.spline import (
     STEP,
     unsmoothing,
 )
-from mmkendall.functional.backends.numba_loops.vectors import gather_line
+from mmkendall.functional.backends.numba_loops.vectors import count_bits, gather_line, pairs_near
 
 # tanh is +-1 to within 1e-8 at more than this many nodes.
 REACH = 40
-# Nodes of a block whose classes are counted together, as a power of two.
-BLOCK_BITS = 6
 # The last node before a class is this many nodes after the first of the 8 that it reads.
 BEFORE = DEGREE // 2
+# A power of two that no class comes near, whose difference from any is an int32.
+FAR = 1_500_000_000
 
 
 def _tail_pieces():
@@ -82,38 +81,60 @@ def _add_tails(nodes, f):
 
 
 @compiled
-def _sweep(order, logits, lowest, scale, need_value, need_slope, nodes, counts, before, slope):
-    """The sum over the pairs of ``order`` of the tanh of the later class less the earlier.
+def _first_near(order, logits, lowest, scale, first_near):
+    """For each class the rank of the first one that lies no cell before the nodes it reads."""
+    rank = 0
+    for i in order:
+        node = np.int64((np.float64(logits[i]) - lowest) * scale) - BEFORE
+        while np.int64((np.float64(logits[order[rank]]) - lowest) * scale) < node:
+            rank += 1
+        first_near[i] = rank
 
-    ``slope`` gets, for each class, the sum of 1 - tanh^2 over the classes before it less that over
-    those after it. ``nodes`` hold the tanh less the +-1 on either side of the class's cell; those
-    come from ``counts``, the classes in each cell, and ``before``, those in the blocks before.
+
+@compiled(fastmath=False)
+def _seen_between(words, start, stop):
+    """How many bits of ``words`` from ``start`` to before ``stop`` are set."""
+    first, last = start >> 6, stop >> 6
+    low = (np.uint64(1) << np.uint64(start & 63)) - np.uint64(1)
+    high = (np.uint64(1) << np.uint64(stop & 63)) - np.uint64(1)
+    if first == last:
+        return count_bits(words[first] & high & ~low)
+    seen = count_bits(words[first] & ~low) + count_bits(words[last] & high)
+    for word in range(first + 1, last):
+        seen += count_bits(words[word])
+    return seen
+
+
+@compiled
+def _sweep(order, logits, ranks, lowest, scale, need_value, need_slope, buffers, slope):
+    """Over the pairs of ``order``, tanh of the later class less the earlier, less its sign.
+
+    ``ranks`` are those of ``logits``, which give the sign. ``slope`` gets, for each class, the sum
+    of 1 - tanh^2 over the classes before it less that over those after it.
+
+    ``nodes`` hold the tanh of the classes seen, less +-1 on either side of a class's cell, and
+    ``counts`` the classes in each cell, whose +-1 is added for the nodes that a class reads.
     """
+    nodes, counts, words, first_near = buffers
     nodes[:] = np.float32(0)
     counts[:] = np.float32(0)
-    before[:] = 0
+    words[:] = np.uint64(0)
     per_step = np.float32(1 / STEP)
     two = np.float32(2)
     total = 0.0
-    for position in range(order.shape[0]):
-        i = order[position]
+    for i in order:
         x = (np.float64(logits[i]) - lowest) * scale
         cell = np.int64(x)
         f = np.float32(x - cell)
         cell += REACH
         first = cell - BEFORE
         if need_value:
-            block = first >> BLOCK_BITS
-            below = np.float32(0)
-            same_block = counts[block << BLOCK_BITS : first]
-            for n in range(same_block.shape[0]):
-                below += same_block[n]
             near = gather_line(nodes, first, f, PIECES)
             near += two * gather_line(counts, first, f, PIECES_ABOVE)
-            total += near + 2.0 * (before[block] + below) - position
-            later = before[(cell >> BLOCK_BITS) + 1 :]
-            for n in range(later.shape[0]):
-                later[n] += np.int32(1)
+            # The nodes take all classes from ``first_near`` on to be above this one.
+            rank = np.int64(ranks[i])
+            total += near - 2 * _seen_between(words, np.int64(first_near[i]), rank)
+            words[rank >> 6] |= np.uint64(1) << np.uint64(rank & 63)
         if need_slope:
             near = gather_line(nodes, first, f, PIECES_SLOPE)
             near += two * gather_line(counts, first, f, PIECES_SLOPE_ABOVE)
@@ -134,126 +155,86 @@ def _sweep(order, logits, lowest, scale, need_value, need_slope, nodes, counts, 
 
 
 @compiled
-def _near_pairs(t_i, s_i, rank_T, rank_S, t, s, ranks_T, ranks_S, scale, one, limit, slope):
-    """A quarter of the sum of (T - o_t)(S - o_s), and an eighth of that of (T - o_t)(1 - S^2)."""
-    value = one - one
-    slope_i = one - one
-    for j in range(t.shape[0]):
-        # T - o = -2 o e / (1 + e) with e = exp(-2k |dt|).
-        _, e_t = exp2(max(-scale * abs(t_i - t[j]), -limit))
-        _, e_s = exp2(max(-scale * abs(s_i - s[j]), -limit))
-        sum_t = one + e_t
-        inverse = one / (sum_t * (one + e_s))
-        both = e_t * e_s * inverse
-        order_T = one if rank_T > ranks_T[j] else -one
-        order_S = one if rank_S > ranks_S[j] else -one
-        value += order_T * order_S * both
-        change = -order_T * both * (sum_t * inverse)
-        slope_i += change
-        slope[j] -= change
-    return value, slope_i
+def _near_in_both(s, bins, starts, stops, width, slopes):
+    """A quarter of the sum of (T - o_t)(S - o_s) over the pairs that are near in both logits.
 
-
-@compiled
-def _near_in_both(t, s, ranks_T, ranks_S, starts, stops, width, scale, one, limit, slope):
-    """Sums over the pairs of a bin and of neighbouring bins that are near in ``s``.
-
-    A bin's classes ascend in ``s`` and are followed by ``LANES`` that are far from all others.
-    More pairs than needed are taken, to fill the lanes: each is right, and none comes twice.
+    ``slopes`` gets an eighth of the sum of (T - o_t)(1 - S^2) of each class. Near means in the
+    same bin or in neighbouring ones, and less than ``width`` apart in ``s``. A bin's classes
+    ascend in ``s`` and are followed by ``LANES`` that are far from all others. More pairs than
+    needed are taken, to fill the lanes: each is right, and none comes twice.
     """
+    totals = np.empty(LANES, np.float32)
     total = 0.0
     num_bins = starts.shape[0]
     for own in range(num_bins):
+        totals[:] = np.float32(0)
         end = starts[own]
         for i in range(starts[own], stops[own]):
-            end = max(end, i + 1)
             while end < stops[own] and s[end] - s[i] < width:
                 end += 1
-            size = (end - i - 1 + LANES - 1) // LANES * LANES
-            value, slope_i = _near_pairs(
-                t[i],
-                s[i],
-                ranks_T[i],
-                ranks_S[i],
-                t[i + 1 : i + 1 + size],
-                s[i + 1 : i + 1 + size],
-                ranks_T[i + 1 : i + 1 + size],
-                ranks_S[i + 1 : i + 1 + size],
-                scale,
-                one,
-                limit,
-                slope[i + 1 : i + 1 + size],
-            )
-            slope[i] += slope_i
-            total += value
-        if own + 1 == num_bins:
-            continue
-        begin = end = starts[own + 1]
-        stop = stops[own + 1]
-        for i in range(starts[own], stops[own]):
-            while begin < stop and s[i] - s[begin] >= width:
-                begin += 1
-            end = max(end, begin)
-            while end < stop and s[end] - s[i] < width:
-                end += 1
-            size = (end - begin + LANES - 1) // LANES * LANES
-            value, slope_i = _near_pairs(
-                t[i],
-                s[i],
-                ranks_T[i],
-                ranks_S[i],
-                t[begin : begin + size],
-                s[begin : begin + size],
-                ranks_T[begin : begin + size],
-                ranks_S[begin : begin + size],
-                scale,
-                one,
-                limit,
-                slope[begin : begin + size],
-            )
-            slope[i] += slope_i
-            total += value
+            pairs_near(*bins, slopes, totals, i, i + 1, end)
+        if own + 1 < num_bins:
+            begin = end = starts[own + 1]
+            stop = stops[own + 1]
+            for i in range(starts[own], stops[own]):
+                while begin < stop and s[i] - s[begin] >= width:
+                    begin += 1
+                while end < stop and s[end] - s[i] < width:
+                    end += 1
+                pairs_near(*bins, slopes, totals, i, begin, end)
+        total += totals.sum()
     return total
 
 
 @compiled
-def _fill_bins(s, t, order_S, ranks_T, lowest, width, bins, starts, stops, place):
+def _fill_bins(s, t, order_S, ranks_T, lowest, steepness, binned_s, bins, starts, stops, place):
     """The classes by bin of ``t``, in each bin in the order of ``s``, with room between bins.
 
-    ``bins`` are t, s and the two ranks; ``place`` (C,) is where each class has gone.
+    ``bins`` are the first arguments of ``pairs_near``; ``place`` (C,) is where each class went.
     """
-    binned_t, binned_s, binned_ranks_T, binned_ranks_S = bins
-    binned_t[:] = np.float32(0)
-    binned_s[:] = np.float32(np.inf)
+    powers_T, parts_T, binned_ranks_T, powers_S, parts_S, binned_ranks_S = bins
+    width = 9.0 / steepness
     stops[:] = 0
     for i in range(t.shape[0]):
-        stops[int((np.float64(t[i]) - lowest) / width)] += 1
+        stops[np.int64((np.float64(t[i]) - lowest) / width)] += 1
     position = 0
     for own in range(starts.shape[0]):
         starts[own] = position
         position += stops[own] + LANES
         stops[own] = starts[own]
+    # These stay where no class goes: far above all classes in s.
+    binned_s[:] = np.float32(np.inf)
+    binned_t = parts_S
+    binned_t[:] = np.float32(0)
+    binned_ranks_T[:] = 0
+    binned_ranks_S[:] = order_S.shape[0]
     for rank in range(order_S.shape[0]):
         i = order_S[rank]
-        own = int((np.float64(t[i]) - lowest) / width)
+        own = np.int64((np.float64(t[i]) - lowest) / width)
         to = stops[own]
         stops[own] = to + 1
         binned_t[to], binned_s[to] = t[i], s[i]
         binned_ranks_T[to], binned_ranks_S[to] = ranks_T[i], rank
         place[i] = to
+    scale = 2.0 * steepness / math.log(2.0)
+    split_exponent(binned_t, scale, powers_T, parts_T)
+    for own in range(starts.shape[0]):
+        start, stop = starts[own], stops[own]
+        split_exponent(binned_s[start:stop], scale, powers_S[start:stop], parts_S[start:stop])
+        powers_S[stop : stop + LANES] = FAR
+        parts_S[stop : stop + LANES] = np.float32(1)
 
 
 @compiled
 def sweep_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad):
-    """``product`` in float32, with as many nodes along each axis as memory allows."""
+    """``product`` in float32 with k times |logit| < 1e8; many classes for the logits' range."""
     count = preds_S.shape[1]
     keys, spare_keys, spare_order, histogram = sort_buffers(count)
-    words, words_before, groups_before = bit_buffers(count)
+    words, words_before, groups_before = bit_buffers(count + 1)
     order_S, order_T = np.empty(count, np.int32), np.empty(count, np.int32)
     ranks_S, ranks_T = np.empty(count, np.int32), np.empty(count, np.int32)
-    place = np.empty(count, np.int32)
+    first_near, place = np.empty(count, np.int32), np.empty(count, np.int32)
     slope = np.empty(count, np.float32)
-    one, limit, scale = constants(preds_S, 2.0 * steepness / math.log(2.0))
     nodes_per_logit = steepness / STEP
     pairs = count * (count - 1) / 2
     factor = np.float32(-steepness / pairs)
@@ -269,55 +250,38 @@ def sweep_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_val
             for i in range(count):
                 ranks[order[i]] = i
 
-        size_S = line_size(max_S - min_S, steepness)
-        size_T = line_size(max_T - min_T, steepness)
-        size = max(size_S, size_T)
+        size = line_size(max(max_S - min_S, max_T - min_T), steepness)
         nodes, counts = np.empty(size, np.float32), np.empty(size, np.float32)
-        before = np.empty((size >> BLOCK_BITS) + 1, np.int32)
+        buffers = nodes, counts, words, first_near
+        if need_value:
+            _first_near(order_S, s, min_S, nodes_per_logit, first_near)
         value = _sweep(
-            order_T,
-            s,
-            min_S,
-            nodes_per_logit,
-            need_value,
-            need_grad,
-            nodes[:size_S],
-            counts[:size_S],
-            before[: (size_S >> BLOCK_BITS) + 1],
-            slope,
+            order_T, s, ranks_S, min_S, nodes_per_logit, need_value, need_grad, buffers, slope
         )
         if need_value:
+            _first_near(order_T, t, min_T, nodes_per_logit, first_near)
             value += _sweep(
-                order_S,
-                t,
-                min_T,
-                nodes_per_logit,
-                True,
-                False,
-                nodes[:size_T],
-                counts[:size_T],
-                before[: (size_T >> BLOCK_BITS) + 1],
-                slope,
+                order_S, t, ranks_T, min_T, nodes_per_logit, True, False, buffers, slope
             )
             for i in range(count):
                 spare_order[i] = ranks_S[order_T[i]]
             concordant = concordant_pairs(spare_order, words, words_before, groups_before)
-            value -= 2.0 * concordant - pairs
+            value += 2.0 * concordant - pairs
 
-        num_bins = int((max_T - min_T) / width) + 1
+        num_bins = np.int64((max_T - min_T) / width) + 1
         starts, stops = np.empty(num_bins, np.int64), np.empty(num_bins, np.int64)
         room = count + num_bins * LANES
+        binned_s, near_slope = np.empty(room, np.float32), np.zeros(room, np.float32)
         bins = (
+            np.empty(room, np.int32),
             np.empty(room, np.float32),
+            np.empty(room, np.int32),
+            np.empty(room, np.int32),
             np.empty(room, np.float32),
-            np.zeros(room, np.int32),
-            np.zeros(room, np.int32),
+            np.empty(room, np.int32),
         )
-        _fill_bins(s, t, order_S, ranks_T, min_T, width, bins, starts, stops, place)
-        near_slope = np.zeros(room, np.float32)
-        near = _near_in_both(
-            *bins, starts, stops, np.float32(width), scale, one, limit, near_slope
-        )
+        _fill_bins(s, t, order_S, ranks_T, min_T, steepness, binned_s, bins, starts, stops, place)
+        near = _near_in_both(binned_s, bins, starts, stops, np.float32(width), near_slope)
         loss[row] = 1.0 - (value + 4.0 * near) / pairs if need_value else 0.0
         if need_grad:
             eight = np.float32(8)

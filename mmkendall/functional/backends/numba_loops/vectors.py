@@ -328,3 +328,76 @@ def orders_after(typingctx, powers, parts, ranks, totals, i, up):
         return context.get_dummy_value()
 
     return types.void(powers, parts, ranks, totals, types.int64, types.int64), build
+
+
+@intrinsic
+def pairs_near(
+    typingctx,
+    powers_T,
+    parts_T,
+    ranks_T,
+    powers_S,
+    parts_S,
+    ranks_S,
+    slopes,
+    totals,
+    i,
+    start,
+    stop,
+):
+    """The pairs of class ``i`` with the classes from ``start`` on, eight at once up to ``stop``.
+
+    Adds an eighth of (T - o_t) (1 - S^2) to ``slopes`` of both classes, and a quarter of
+    (T - o_t) (S - o_s) to ``totals`` (8,), with o = +-1 by the ranks (int32).
+    """
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 3, 4)
+
+        def everywhere(argument, kind):
+            array = context.make_array(signature.args[argument])(
+                context, builder, values[argument]
+            )
+            undefined = ir.Constant(kind, ir.Undefined)
+            scalar = builder.load(builder.gep(array.data, [values[8]]))
+            lanes = builder.insert_element(undefined, scalar, ir.Constant(INT, 0))
+            first = ir.Constant(INTS, [0] * LANES)
+            return builder.shuffle_vector(lanes, undefined, first)
+
+        def logit(powers, parts):
+            return everywhere(powers, INTS), _Vector(builder, everywhere(parts, FLOATS))
+
+        def distance(rank_i, ranks, j, a_i, a_j):
+            """Half of tanh - o, times the sum of ``a_i`` and ``a_j``."""
+            rank = builder.load(arguments.pointer(ranks, j, INTS), align=4)
+            higher = builder.icmp_signed('>', rank_i, rank)
+            below = arguments.constant(0) - a_j
+            return _Vector(builder, builder.select(higher, below.value, a_i.value))
+
+        own = logit(0, 1), logit(3, 4)
+        rank_T, rank_S = everywhere(2, INTS), everywhere(5, INTS)
+        sums = _Sums(arguments, 2)
+        start, stop = values[9:]
+        with cgutils.for_range_slice(builder, start, stop, arguments.index(LANES), INDEX) as (
+            j,
+            _,
+        ):
+            (power_T, t_j), (power_S, s_j) = (axis.load(j) for axis in axes)
+            t_i = axes[0].relative(own[0], power_T)
+            s_i = axes[1].relative(own[1], power_S)
+            sum_T = t_i + t_j
+            inverse = arguments.constant(1) / (sum_T * (s_i + s_j))
+            common = distance(rank_T, 2, j, t_i, t_j) * inverse
+            change = common * (sum_T * inverse) * (s_i * s_j)
+            sums.add(common * distance(rank_S, 5, j, s_i, s_j), change)
+            mirror = arguments.pointer(6, j)
+            arguments.store(arguments.load(mirror) - change, mirror)
+        arguments.add_to(arguments.pointer(7, arguments.index(0)), sums[0])
+        slopes = context.make_array(signature.args[6])(context, builder, values[6])
+        own_slope = builder.gep(slopes.data, [values[8]])
+        builder.store(builder.fadd(builder.load(own_slope), sums[1].sum()), own_slope)
+        return context.get_dummy_value()
+
+    arrays = (powers_T, parts_T, ranks_T, powers_S, parts_S, ranks_S, slopes, totals)
+    return types.void(*arrays, types.int64, types.int64, types.int64), build
