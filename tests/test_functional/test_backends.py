@@ -149,6 +149,25 @@ def test_many_classes(backend, algorithm, steepness, dtype):
     assert_close(result, expected, steepness)
 
 
+@needs_numba
+@pytest.mark.parametrize('kind', ['plain', 'ties', 'cluster'])
+@pytest.mark.parametrize('algorithm', ['window', 'sweep', 'grid'])
+def test_thousands_of_classes(algorithm, kind):
+    """Against float64, whose window the other tests hold to the definition."""
+    torch.manual_seed(0)
+    preds_S, preds_T = torch.randn(2, 1, 5003)
+    if kind == 'ties':
+        preds_S, preds_T = ((rows * 20).round() / 20 for rows in (preds_S, preds_T))
+    elif kind == 'cluster':  # And one class far away, so that the range says little.
+        preds_S, preds_T = preds_S / 20, preds_T / 20
+        preds_S[0, 7], preds_T[0, 11] = 6.0, -6.0
+    exact = numba_cpu.rank_loss(
+        preds_S.double(), preds_T.double(), 20.0, 'product', True, algorithm='window'
+    )
+    result = numba_cpu.rank_loss(preds_S, preds_T, 20.0, 'product', True, algorithm=algorithm)
+    assert_close(result, exact, 20.0)
+
+
 @both
 def test_rejects_what_an_algorithm_cannot_take(backend, algorithm):
     if algorithm in ('auto', 'dense', 'tiles'):
