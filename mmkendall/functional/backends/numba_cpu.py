@@ -6,7 +6,7 @@ range of the row's logits, and takes the fastest that can take the row:
 ``dense``
     Every pair of classes, O(C^2): tanh as a ratio of exponentials while k times the range of both
     logits is at most 28 (``'product'``), else one exponential for each tanh. Takes everything.
-    ``'auto'`` takes it for fewer than four rows of up to a few hundred classes, for
+    ``'auto'`` takes it for up to 16 classes, for a few rows of up to a few hundred, for
     ``'diffkendall'``, and where k times a range is under 0.5.
 ``lanes``
     The same for eight rows at once, one in each lane of a vector, with exponents that are split

@@ -31,7 +31,8 @@ MIN_RANGE = 0.5
 # Exponents that are split off are int32. Eight rows at once fit into the second-level cache.
 MAX_EXPONENT = 1e8
 EIGHT = 8
-MAX_LANES_CLASSES = 2500
+# For the fewest classes they gain a few microseconds, and dense depends on no other row.
+MIN_LANES_CLASSES, MAX_LANES_CLASSES = 17, 2500
 # What a node costs beyond which its convolution is not a matrix product.
 CONVOLVED_NODE = 7.0
 # Spreading, convolving and reading off are several calls for a batch.
@@ -81,7 +82,8 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, siz
             if largest <= MAX_EXPONENT and near_S <= MAX_NEAR * count:
                 is_narrow = True
                 costs[WINDOW] = 1500.0 + 55.0 * count + 0.6 * near_S + 0.35 * near_T
-            if largest <= MAX_EXPONENT and (count <= MAX_LANES_CLASSES or forced == LANES):
+            fits_lanes = MIN_LANES_CLASSES <= count <= MAX_LANES_CLASSES or forced == LANES
+            if largest <= MAX_EXPONENT and fits_lanes:
                 costs[LANES] = (0.45 * pairs + 12.0 * count) * EIGHT / min(num_rows, EIGHT)
             # Before anything is rounded to an integer: a range may be as large as 1e38.
             if largest <= MAX_EXPONENT and line_size(wider, 1.0) <= max(
