@@ -70,7 +70,12 @@ class Run:
         self.epochs = cfg.train_cfg.max_epochs
         self.distills = 'distiller' in cfg.model
         # A finished run counts only for the settings it was made with.
-        settings = [__version__, str(self.seed), *self.options, cfg.pretty_text]
+        settings = [
+            __version__,
+            str(self.seed),
+            *self.options,
+            json.dumps(cfg.to_dict(), default=repr),
+        ]
         self.fingerprint = hashlib.sha256('\n'.join(settings).encode()).hexdigest()
 
     @property
