@@ -87,7 +87,7 @@ class Run:
         if not self.result_file.exists():
             return None
         result = json.loads(self.result_file.read_text())
-        return result if result['fingerprint'] == self.fingerprint else None
+        return {**result, 'arm': self.arm} if result['fingerprint'] == self.fingerprint else None
 
     def start(self) -> subprocess.Popen:
         """Starts the training in a process of its own, with one thread and a log file."""
