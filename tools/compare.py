@@ -211,8 +211,9 @@ def summarize(results: list[dict]) -> list[dict]:
 def print_table(rows: list[dict], console: Console) -> None:
     """The summary, for people."""
     seeds = max(row['seeds'] for row in rows)
+    over = f'{seeds} seeds: mean ± standard deviation' if seeds > 1 else '1 seed'
     table = Table(
-        caption=f'Last validation, {seeds} seed{"s" * (seeds > 1)}: mean ± standard deviation.\n'
+        caption=f'Last validation, {over}.\n'
         "tau: Kendall's tau-b to the teacher's ranking of the classes;\n"
         'tau low: of the half of the classes that it puts lowest.'
     )
@@ -248,9 +249,12 @@ def plot(teacher: dict, results: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     arms = list(dict.fromkeys(result['arm'] for result in results))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout='constrained')
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(11, max(4.2, 0.4 * len(arms))), layout='constrained'
+    )
+    colors = matplotlib.colormaps['tab10' if len(arms) <= 10 else 'tab20'].colors
     for index, arm in enumerate(arms):
-        color = f'C{index}'
+        color = colors[index % len(colors)]
         curves = [result['curve'] for result in results if result['arm'] == arm]
         last = [curve[-1][TOP1] for curve in curves]
         left.plot(last, [index] * len(last), 'o', color=color, alpha=0.7)
@@ -267,7 +271,7 @@ def plot(teacher: dict, results: list[dict], path: Path) -> None:
     left.legend(loc='lower left')
     right.set_xlabel('epoch')
     right.set_ylabel("Kendall's tau-b to the teacher")
-    right.legend(loc='lower right')
+    right.legend(loc='lower right', fontsize='medium' if len(arms) <= 10 else 'small')
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -320,7 +324,8 @@ def plan(args: argparse.Namespace) -> tuple[Run, list[Run]]:
 
 def main() -> int:
     args = parse_args()
-    console = Console()
+    # A pipe or a file has no width of its own, and the table is cut at 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         teacher, students = plan(args)
     except ConfigError as error:
