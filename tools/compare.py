@@ -267,11 +267,14 @@ def plot(teacher: dict, results: list[dict], path: Path) -> None:
     left.axvline(teacher['curve'][-1][TOP1], color='grey', linestyle='--', label='teacher')
     left.set_yticks(range(len(arms)), arms)
     left.set_ylim(len(arms) - 0.5, -0.5)
-    left.set_xlabel('top-1 on the test images, % (dots: seeds, bar: mean)')
+    left.set_xlabel('top-1 at the last validation, % (dots: seeds, bar: mean)')
     left.legend(loc='lower left')
     right.set_xlabel('epoch')
     right.set_ylabel("Kendall's tau-b to the teacher")
-    right.legend(loc='lower right', fontsize='medium' if len(arms) <= 10 else 'small')
+    if len(arms) <= 10:
+        right.legend(loc='lower right')
+    else:  # They would cover the curves.
+        right.legend(loc='upper left', bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
