@@ -66,6 +66,12 @@ def imagenet_folder(tmp_path_factory) -> Path:
     return root
 
 
+def needs_mmdet() -> None:
+    """Skips a test that needs mmdet, and with it mmcv's compiled operators."""
+    for module in ('mmcv._ext', 'mmdet'):
+        pytest.importorskip(module, reason=f'{module} is missing: make test-det')
+
+
 def imagenet_options(folder: Path) -> list[str]:
     """``--cfg-options`` that put an ImageNet config on the small folder, for two epochs."""
     options = ['train_cfg.max_epochs=2', 'default_hooks.logger.interval=1', 'randomness.seed=0']

@@ -92,9 +92,10 @@ NETWORKS = {
     'deit-tiny': Network('deit_tiny', 'DeiT-Ti'),
     't2t-vit-7': Network('t2t_vit_7', 'T2T-ViT-7'),
     'pit-tiny': Network('pit_tiny', 'PiT-Ti'),
+    'pvt-tiny': Network('pvt_tiny', 'PVT-Ti'),
 }
 SMALL_RATE = ('mobilenet-v2', 'shufflenet-v2')
-VITS = ('deit-tiny', 't2t-vit-7', 'pit-tiny')
+VITS = ('deit-tiny', 't2t-vit-7', 'pit-tiny', 'pvt-tiny')
 
 
 class Pair(NamedTuple):

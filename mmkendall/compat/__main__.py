@@ -10,7 +10,7 @@ from mmkendall.compat import apply
 
 PACKAGES = (
     'torch', 'torchvision', 'numpy', 'opencv-python', 'setuptools', 'mmengine', 'mmcv',
-    'mmcv-lite', 'mmpretrain', 'mmrazor', 'mmdet', 'mmkendall',
+    'mmcv-lite', 'mmpretrain', 'mmrazor', 'mmdet', 'mmsegmentation', 'mmkendall',
 )  # fmt: skip
 
 
@@ -22,7 +22,7 @@ def main() -> int:
             installed = version(package)
         except PackageNotFoundError:
             installed = 'not installed'
-        print(f'  {package:<14} {installed}')
+        print(f'  {package:<15} {installed}')
     print()
     statuses = apply()
     for status in statuses:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os.path as osp
+from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -13,12 +14,18 @@ from mmkendall.models.losses import KendallRankLoss
 from mmkendall.models.losses.logit_losses import (
     LOGIT_LOSSES,
     find_logit_losses,
+    logit_loss,
+    rank_entry,
     rank_mapping,
     rank_names,
 )
 
 RANK_LOSS = 'mmkendall.KendallRankLoss'
 RANK_DISTILLER = 'mmkendall.RankAugmentedDistiller'
+
+
+# Scopes whose packages cannot be imported without mmcv's compiled operators.
+NEED_OPERATORS = ('mmdet', 'mmseg')
 
 
 class ConfigError(ValueError):
@@ -33,7 +40,7 @@ def load_config(path: str) -> Config:
             ``mmrazor::distill/mmcls/kd/kd_logits_resnet34_resnet18_8xb32_in1k.py``.
 
     Raises:
-        ConfigError: there is no such package or file.
+        ConfigError: there is no such package or file, or what it inherits from is not installed.
     """
     if '::' in path:
         try:
@@ -42,7 +49,16 @@ def load_config(path: str) -> Config:
             raise ConfigError(f'config {path!r}: {error}') from error
     if not osp.isfile(path):
         raise ConfigError(f'config {path!r} does not exist')
-    return Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except ModuleNotFoundError as error:  # It inherits from a package that is not there.
+        raise ConfigError(f'config {path!r}: {error}') from error
+    if cfg.get('default_scope') in NEED_OPERATORS and find_spec('mmcv._ext') is None:
+        raise ConfigError(
+            f'config {path!r} is of {cfg.default_scope}, whose heads need an mmcv with compiled '
+            'operators; mmcv-lite has none. Remove it and install mmcv 2.1.0: docs/detection.md'
+        )
+    return cfg
 
 
 def parse_rank_options(text: str) -> dict[str, Any]:
@@ -116,8 +132,8 @@ def add_rank_loss(cfg: Config, options: dict[str, Any]) -> dict[str, dict]:
     for name, rank_name in rank_names(beside).items():
         if rank_name in losses:
             raise ConfigError(f'--rank-loss: the config already has an entry {rank_name!r}')
-        weight = losses[name].get('loss_weight', 1.0)
-        added[rank_name] = dict(type=RANK_LOSS, **{'loss_weight': weight, **options})
+        weight = logit_loss(losses[name]).get('loss_weight', 1.0)
+        added[rank_name] = rank_entry(losses[name], **{'loss_weight': weight, **options})
         losses[rank_name] = ConfigDict(added[rank_name])
         mappings[rank_name] = ConfigDict(rank_mapping(losses[name], mappings[name]))
     return added

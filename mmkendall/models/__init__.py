@@ -1,7 +1,7 @@
 """What a config can name in place of a model, a loss, a connector or a distiller."""
 
 from mmkendall.models import data_preprocessors, distillers
-from mmkendall.models.algorithms import LogitDistill
+from mmkendall.models.algorithms import LogitDistill, RoILogitDistill
 from mmkendall.models.backbones import (
     CifarMobileNetV2,
     CifarResNet,
@@ -14,7 +14,13 @@ from mmkendall.models.backbones import (
     WideResNet,
 )
 from mmkendall.models.connectors import LogitStandardization
-from mmkendall.models.losses import CTKDLoss, DKDLoss, KendallRankLoss, MLKDLoss
+from mmkendall.models.losses import (
+    CTKDLoss,
+    DenseLogitLoss,
+    DKDLoss,
+    KendallRankLoss,
+    MLKDLoss,
+)
 from mmkendall.models.necks import FirstToken
 
 __all__ = [
@@ -26,6 +32,7 @@ __all__ = [
     'CifarStemResNet',
     'CifarVGG',
     'DKDLoss',
+    'DenseLogitLoss',
     'FirstToken',
     'KendallRankLoss',
     'LogitDistill',
@@ -33,6 +40,7 @@ __all__ = [
     'MLKDLoss',
     'MobileNetV1',
     'ResizedInput',
+    'RoILogitDistill',
     'WideResNet',
     'data_preprocessors',
     'distillers',

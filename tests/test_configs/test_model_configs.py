@@ -7,10 +7,17 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from ..conftest import needs_mmdet
+
 FOLDER = Path(__file__).parents[2] / 'configs' / '_base_' / 'models'
 FILES = sorted(FOLDER.glob('*/*.py'))
 CLASSES = {'cifar100': 100, 'imagenet': 1000}
-VITS = {'deit_tiny': 5_380_132, 't2t_vit_7': 4_024_010, 'pit_tiny': 4_615_972}
+VITS = {
+    'deit_tiny': 5_380_132,
+    't2t_vit_7': 4_024_010,
+    'pit_tiny': 4_615_972,
+    'pvt_tiny': 12_767_588,
+}
 
 # The pairs of the CIFAR-100 tables, teacher first; ShuffleNetV1 belongs to DKD's recipes.
 PAIRS = [
@@ -32,6 +39,7 @@ PAIRS = [
     ('resnet56', 'deit_tiny'),
     ('resnet56', 't2t_vit_7'),
     ('resnet56', 'pit_tiny'),
+    ('resnet56', 'pvt_tiny'),
 ]
 
 
@@ -39,14 +47,16 @@ def network(name):
     return Config.fromfile(FOLDER / f'{name}.py')[Path(name).name]
 
 
-def needs_timm(name):
+def needs_extras(name):
     if name == 'pit_tiny':
         pytest.importorskip('timm')
+    if name == 'pvt_tiny':
+        needs_mmdet()
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: f'{path.parent.name}/{path.stem}')
 def test_network_builds(path):
-    needs_timm(path.stem)
+    needs_extras(path.stem)
     config = Config.fromfile(path)
     # One variable per file, under the name of the file, so that two files can be inherited.
     assert list(config) == [path.stem]
@@ -63,7 +73,7 @@ def test_network_builds(path):
 
 @pytest.mark.parametrize('name', VITS)
 def test_vision_transformers(name):
-    needs_timm(name)
+    needs_extras(name)
     model = MODELS.build(network(f'cifar100/{name}'))
     assert sum(value.numel() for value in model.parameters()) == VITS[name]
     model.init_weights()
@@ -73,6 +83,15 @@ def test_vision_transformers(name):
     assert (logits.std(dim=1) > 1e-3).all()
     logits.sum().backward()
     assert all(value.grad is not None for value in model.parameters() if value.requires_grad)
+
+
+def test_pvt_tiny_is_as_large_as_published():
+    needs_extras('pvt_tiny')
+    config = network('cifar100/pvt_tiny')
+    config.head.num_classes = 1000
+    count = sum(value.numel() for value in MODELS.build(config).parameters())
+    # 13.2 million in the paper's table, with a class token.
+    assert count == pytest.approx(13.2e6, rel=0.005)
 
 
 @pytest.mark.parametrize(('teacher', 'student'), PAIRS)

@@ -5,6 +5,7 @@ import copy
 import pytest
 from mmengine.config import Config
 
+from mmkendall.engine import distill_config
 from mmkendall.engine.distill_config import (
     ConfigError,
     add_rank_loss,
@@ -36,6 +37,24 @@ def test_load_config(tmp_path):
     for path in ('nowhere.py', 'mmrazor::nowhere/at_all.py', 'no_such_package::a/b.py'):
         with pytest.raises(ConfigError, match=r'nowhere|no_such_package'):
             load_config(path)
+
+
+def test_a_config_of_a_package_that_is_missing(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text("_base_ = ['mmyolo::a/b.py']")
+    with pytest.raises(ConfigError, match='mmyolo is not installed'):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
+def test_a_detector_needs_compiled_operators(scope, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        distill_config, 'find_spec', lambda name: None if name == 'mmcv._ext' else object()
+    )
+    path = tmp_path / 'config.py'
+    path.write_text(f'default_scope = {scope!r}')
+    with pytest.raises(ConfigError, match=f'is of {scope}, .* mmcv-lite has none'):
+        load_config(str(path))
 
 
 def test_parse_rank_options():

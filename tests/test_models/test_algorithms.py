@@ -174,6 +174,16 @@ def test_teacher_keeps_its_precision_under_autocast_of_the_student():
     torch.testing.assert_close(recorded, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize('dtype', [None, 'float32', 'bfloat16'])
+def test_every_loss_works_under_autocast_of_the_student(dtype):
+    model = build(losses=tuple(LOSSES), teacher_dtype=dtype)
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model(*batch(), mode='loss')
+    assert len([name for name in losses if name.startswith('distill.')]) == len(LOSSES)
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.student.parameters())
+
+
 def test_teacher_is_frozen_to_the_bit():
     model = build(losses=tuple(LOSSES))
     before = copy.deepcopy(model.teacher.state_dict())

@@ -20,6 +20,11 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r'(<!-- zoo: (?P<name>.+?) -->\n).*?(<!-- zoo end -->)', re.DOTALL)
 TOP1 = 'Top 1 Accuracy (reported)'
+# What metafiles report of a teacher, and the heading of the column.
+OF_TEACHERS = {
+    'Teacher box AP (reported)': 'AP(T)',
+    'Teacher mIoU (reported)': 'mIoU(T)',
+}
 
 
 def read_zoo(root: Path = REPOSITORY) -> tuple[list[dict], list[dict]]:
@@ -48,6 +53,7 @@ def make_table(models: list[dict], folder: str, alone: dict[tuple[str, str], str
     """
     rows: dict[str, dict[str, str]] = {}
     sources = set()
+    teacher_sources: dict[str, set[str]] = {}
     for model in models:
         ranked = '-rank' in model['Name']
         about = model.get('Metadata', {})
@@ -59,6 +65,10 @@ def make_table(models: list[dict], folder: str, alone: dict[tuple[str, str], str
         for heading, key in (('Acc(T)', 'Teacher'), ('Acc(S)', 'Student')):
             data = model['Config'].split('/')[1]
             row[heading] = alone.get((data, row[key]), '')
+        for key, heading in OF_TEACHERS.items():
+            if key in about:
+                row[heading] = str(about[key])
+                teacher_sources.setdefault(heading, set()).add(about['Teacher Source'])
         if top1(model):
             row['Top-1 with ranking' if ranked else 'Top-1'] = top1(model)
             sources.add(model['Results'][0]['Source'])
@@ -67,8 +77,8 @@ def make_table(models: list[dict], folder: str, alone: dict[tuple[str, str], str
         if 'Base Config' in about:
             row['config'] = f'`{about["Base Config"]}`'
     headings = (
-        'Experiment', 'Network', 'Teacher', 'Student', 'Acc(T)', 'Acc(S)', 'Top-1',
-        'Top-1 with ranking', 'config', 'with ranking',
+        'Experiment', 'Network', 'Teacher', 'Student', 'Acc(T)', 'Acc(S)',
+        *OF_TEACHERS.values(), 'Top-1', 'Top-1 with ranking', 'config', 'with ranking',
     )  # fmt: skip
     headings = [name for name in headings if any(row.get(name) for row in rows.values())]
     lines = ['| ' + ' | '.join(headings) + ' |', '|---' * len(headings) + '|']
@@ -77,6 +87,8 @@ def make_table(models: list[dict], folder: str, alone: dict[tuple[str, str], str
     ]
     if sources:
         lines += ['', f'Top-1 as reported by {", ".join(sorted(sources))}; not measured here.']
+    for heading, names in teacher_sources.items():
+        lines += ['', f'{heading} as reported by {", ".join(sorted(names))}; not measured here.']
     return '\n'.join(lines) + '\n'
 
 

@@ -84,7 +84,8 @@ class RankWeightSchedule(Hook):
         """Finds the ranking losses, and how long the schedule is in iterations."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         losses = {
-            name.rpartition('.')[2]: module
+            # The one inside a DenseLogitLoss has that one's name.
+            name.removesuffix('.loss').rpartition('.')[2]: module
             for name, module in model.named_modules()
             if isinstance(module, KendallRankLoss)
         }

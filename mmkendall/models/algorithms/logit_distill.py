@@ -226,6 +226,10 @@ class LogitDistill(BaseModel):
         distiller.set_deliveries_override(True)
         with distiller.student_recorders, distiller.deliveries:
             student_losses = self.architecture(inputs, data_samples, mode='loss')
+        return self._all_losses(student_losses)
+
+    def _all_losses(self, student_losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The student's own losses and those of distillation, once all is recorded."""
         losses = {}
         if self.calculate_student_loss:
             losses.update({f'student.{name}': loss for name, loss in student_losses.items()})
@@ -337,7 +341,12 @@ class LogitDistill(BaseModel):
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with self._teacher_precision(inputs.device.type):
             inputs = self.teacher_inputs[index](inputs)
-            return self.teachers[index](inputs, data_samples, mode=mode)
+            return self._teacher_forward(self.teachers[index], inputs, data_samples, mode)
+
+    def _teacher_forward(
+        self, teacher: BaseModel, inputs: Tensor, data_samples: list | None, mode: str
+    ):
+        return teacher(inputs, data_samples, mode=mode)
 
     def _teacher_precision(self, device: str) -> AbstractContextManager:
         if self.teacher_dtype is None:

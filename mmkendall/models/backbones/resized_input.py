@@ -23,7 +23,7 @@ class ResizedInput(BaseModule):
 
     Shape:
         - input: (N, c, H, W).
-        - output: what the backbone makes of (N, c, size, size).
+        - output: what the backbone makes of (N, c, size, size); a list as a tuple.
 
     Raises:
         ValueError: a size below 1.
@@ -46,4 +46,6 @@ class ResizedInput(BaseModule):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """What the backbone makes of the resized images."""
-        return self.backbone(F.interpolate(x, size=(self.size, self.size), mode=self.mode))
+        features = self.backbone(F.interpolate(x, size=(self.size, self.size), mode=self.mode))
+        # mmdet's backbones return a list, which mmpretrain's necks refuse.
+        return tuple(features) if isinstance(features, list) else features

@@ -7,6 +7,7 @@ from mmkendall.models.losses.checks import check_not_negative
 from mmkendall.models.losses.logit_losses import (
     LOGIT_LOSSES,
     find_logit_losses,
+    rank_entry,
     rank_mapping,
     rank_names,
 )
@@ -60,9 +61,7 @@ class RankAugmentedDistiller(ConfigurableDistiller):
         mappings = dict(kwargs.get('loss_forward_mappings') or {})
         names = self._rank_names(losses, mappings)
         for logit_name, rank_name in names.items():
-            losses[rank_name] = dict(
-                type='mmkendall.KendallRankLoss', loss_weight=rank_weight, **options
-            )
+            losses[rank_name] = rank_entry(losses[logit_name], loss_weight=rank_weight, **options)
             mappings[rank_name] = rank_mapping(losses[logit_name], mappings[logit_name])
         kwargs.update(distill_losses=losses, loss_forward_mappings=mappings)
         super().__init__(**kwargs)

@@ -5,10 +5,12 @@ from torch import Tensor, nn
 
 from mmkendall.functional import kendall_rank_loss
 from mmkendall.functional.rank_loss import check_options
+from mmkendall.models.losses.checks import at_least_float32
 from mmkendall.models.losses.gather_rows import gather_rows
 from mmkendall.registry import MODELS
 
 ACROSS = ('classes', 'batch')
+MIXED = ({torch.float16, torch.float32}, {torch.bfloat16, torch.float32})
 
 
 @MODELS.register_module()
@@ -47,7 +49,8 @@ class KendallRankLoss(nn.Module):
             less work. Defaults to True.
 
     Shape:
-        - preds_S, preds_T: (N, C), (N, C, H, W), or (..., C) with ``dim=-1``; floating point.
+        - preds_S, preds_T: (N, C), (N, C, H, W), or (..., C) with ``dim=-1``; floating point,
+          of which one may be of half precision.
           (N, C) alone under ``across='batch'``.
         - mask (optional, bool): the shape of ``preds_S`` without ``dim``.
         - output: scalar, or under ``'none'`` the shape of ``preds_S`` without ``dim``, and (C,)
@@ -117,6 +120,9 @@ class KendallRankLoss(nn.Module):
         """The weighted loss; see the class for shapes."""
         if self.teacher_detach:
             preds_T = preds_T.detach()
+        if {preds_S.dtype, preds_T.dtype} in MIXED:
+            # Under autocast the student's are of half precision, and LogitDistill's teacher's not.
+            preds_S, preds_T = at_least_float32(preds_S), at_least_float32(preds_T)
         dim = self.dim
         if self.across == 'batch':
             preds_S, preds_T = self._batch(preds_S, preds_T, mask)

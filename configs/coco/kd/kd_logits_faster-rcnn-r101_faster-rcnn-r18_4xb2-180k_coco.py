@@ -1,0 +1,12 @@
+_base_ = [
+    '../../_base_/pairs/faster-rcnn-r101_faster-rcnn-r18_coco.py',
+    '../../_base_/methods/kd_roi.py',
+    '../../_base_/datasets/coco_ms_bs2.py',
+    '../../_base_/schedules/coco_180k_bs8.py',
+]
+
+model = dict(
+    architecture=_base_.student,
+    teacher=_base_.teacher,
+    teacher_ckpt=_base_.teacher_ckpt,
+)
