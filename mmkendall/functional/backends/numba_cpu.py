@@ -36,7 +36,6 @@ import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +55,7 @@ LANES = 8
 
 @functools.lru_cache(maxsize=1)
 def _import_problem() -> str | None:
-    """Why the compiled loops can't be had. Numba is imported here, at first use."""
+    """Why the compiled loops can't be had. Numba and NumPy are imported at first use."""
     try:
         from mmkendall.functional.backends.numba_loops import choice  # noqa: F401
     except Exception as error:  # Numba raises its own kinds when NumPy is too new for it.
@@ -101,6 +100,8 @@ def rank_loss(
     Raises:
         ValueError: an algorithm that isn't known or can't take a row of this input.
     """
+    import numpy as np
+
     from mmkendall.functional.backends.numba_loops.choice import choose_algorithms
 
     if algorithm != 'auto' and algorithm not in ALGORITHMS:
@@ -168,6 +169,8 @@ def _run_grid(data, rows, sizes, seconds: float, results) -> None:
 
 def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
     """Writes Kendall's tau-b of contiguous rows (N, C) into ``tau`` (N,), float64."""
+    import numpy as np
+
     from mmkendall.functional.backends.numba_loops.tau import tau_b_rows
 
     data = (rows_S.detach().numpy(), rows_T.detach().numpy())
