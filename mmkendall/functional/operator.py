@@ -83,10 +83,10 @@ else:  # torch < 2.4 runs the same function, which torch.compile can't look thro
 
 
 class RankLoss(torch.autograd.Function):
-    """Losses (N,) of rows (N, C), differentiable once."""
+    """Losses (N,) of rows (N, C), or their mean, differentiable once."""
 
     @staticmethod
-    def forward(ctx, preds_S, preds_T, steepness, surrogate, backend, compute_value):
+    def forward(ctx, preds_S, preds_T, steepness, surrogate, backend, compute_value, average):
         run = compute if _needs_operator(preds_S) else _compute
         losses, grad_S, grad_T = run(
             preds_S,
@@ -98,17 +98,18 @@ class RankLoss(torch.autograd.Function):
             compute_value,
         )
         ctx.save_for_backward(preds_S, preds_T, grad_S, grad_T)
-        return losses
+        ctx.average = average
+        return losses.mean() if average else losses
 
     @staticmethod
     def backward(ctx, grad_losses):
         preds_S, preds_T, grad_S, grad_T = ctx.saved_tensors
-        scale = grad_losses.unsqueeze(1)
+        scale = grad_losses / len(preds_S) if ctx.average else grad_losses.unsqueeze(1)
         grad_S = grad_S * scale if ctx.needs_input_grad[0] else None
         grad_T = grad_T * scale if ctx.needs_input_grad[1] else None
         if torch.is_grad_enabled():  # create_graph=True
             grad_S, grad_T = _NoSecondDerivative.apply(grad_S, grad_T, preds_S, preds_T)
-        return grad_S, grad_T, None, None, None, None
+        return grad_S, grad_T, None, None, None, None, None
 
 
 class _NoSecondDerivative(torch.autograd.Function):

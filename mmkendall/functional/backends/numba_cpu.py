@@ -116,8 +116,9 @@ def rank_loss(
     seconds = choose_algorithms(*data, code, forced, codes, sizes)
 
     results = (need_grad, compute_value, loss, grad)
-    for number in range(codes.min(), codes.max() + 1):
-        rows = (codes == number).nonzero()[0]
+    lowest, highest = codes.min(), codes.max()
+    for number in range(lowest, highest + 1):
+        rows = np.arange(num_rows) if lowest == highest else (codes == number).nonzero()[0]
         if len(rows) == 0:
             continue
         share = seconds * len(rows) / num_rows
