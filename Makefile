@@ -21,12 +21,17 @@ WORKERS ?= 2
 
 METHODS := kd ctkd dkd mlkd lskd dist
 
+# What most OpenMMLab installations look like: Debian's torch 1.13 beside NumPy 1.
+CLASSIC_PYTHON ?= /usr/bin/python3
+CLASSIC := .venv-classic
+CLASSIC_READY := $(CLASSIC)/ready
+
 CHECK_PYTHON = $(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), \
 	f"the tested versions are for Python 3.11, this is {sys.version.split()[0]}; " \
 	"run make PYTHON=python3.11"'
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install bench demo demo-methods test test-det lint format clean
+.PHONY: help install bench demo demo-methods test test-classic test-det lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,6 +81,21 @@ demo-methods: $(READY) ## Train every method without and with ranking on the dig
 test: $(READY) ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+# Without the wheel, and without the configs one by one: their networks and losses are built anyway.
+test-classic: $(CLASSIC_READY) ## Run the tests on torch 1.13 from Debian 12
+	OMP_NUM_THREADS=1 $(CLASSIC)/bin/python -m pytest -n 2 --ignore tests/test_packaging.py \
+	    --ignore tests/test_configs/test_every_config.py
+
+$(CLASSIC_READY): requirements/tested-classic.txt setup.cfg pyproject.toml
+	@$(CLASSIC_PYTHON) -c 'import ensurepip, torch, torchvision; \
+	    assert torch.__version__.startswith("1.13.")' || { echo; echo \
+	    'make test-classic checks the torch 1.13 of Debian 12, which is not there. As root:'; echo \
+	    '    apt-get install python3-torch python3-torchvision python3-venv'; exit 1; }
+	$(CLASSIC_PYTHON) -m venv --system-site-packages $(CLASSIC)
+	$(CLASSIC)/bin/python $(PIP_INSTALL) -r requirements/tested-classic.txt
+	$(CLASSIC)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	touch $@
+
 test-det: $(DET_READY) ## Build mmcv's operators once, run the tests of detection and segmentation
 	$(DET_BIN)/python -c 'import mmcv._ext'
 	OMP_NUM_THREADS=1 $(DET_BIN)/python -m pytest -n $(WORKERS) tests/test_detection
@@ -95,4 +115,4 @@ format: $(READY) ## Apply style
 	$(BIN)/ruff format .
 
 clean: ## Remove what the other targets made, but for the wheels of mmcv
-	rm -rf $(VENV) $(DET_VENV) work_dirs build *.egg-info
+	rm -rf $(VENV) $(CLASSIC) $(DET_VENV) work_dirs build *.egg-info

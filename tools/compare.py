@@ -2,11 +2,13 @@
 
     python tools/compare.py --teacher TEACHER_CONFIG \
         --arm "student alone=CONFIG" "KD=CONFIG" "KD + ranking=CONFIG" --seeds 0 1 2
+    python tools/compare.py --teacher TEACHER_CONFIG \
+        --arm "KD=CONFIG" "slow KD=CONFIG optim_wrapper.optimizer.lr=0.01"
 
-Every run goes through tools/train.py with the settings of its config; only the seed, the teacher's
-checkpoint and the teacher's results differ. Reported is the last epoch. Writes ``results.csv`` and
-``results.png`` into the work directory. A run that is finished is kept, so a stopped comparison
-goes on where it was.
+Every run goes through tools/train.py with the settings of its config and the options behind it;
+beside them only the seed, the teacher's checkpoint and the teacher's results differ. Reported is
+the last epoch. Writes ``results.csv`` and ``results.png`` into the work directory. A run that is
+finished is kept, so a stopped comparison goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -38,6 +41,8 @@ TOOLS = Path(__file__).resolve().parent
 # the epochs.
 TOP1, TAU, TAU_LOW = 'accuracy/top1', 'kendall/tau_b', 'kendall/tau_b_low'
 POLL_SECONDS = 0.5
+# A name may hold = and spaces, a config neither.
+ARM = re.compile(r'(?P<name>.+?)=(?P<config>[^=\s]+)(?P<options>(\s+[^=\s]+=\S+)*)')
 
 
 @dataclass
@@ -49,7 +54,8 @@ class Run:
         config: path of its config.
         seed: seeds weights, order and augmentation.
         work_dir: where it writes.
-        options: further ``--cfg-options``.
+        options: ``--cfg-options`` of the arm.
+        inputs: those that name what earlier runs wrote.
     """
 
     arm: str
@@ -57,13 +63,19 @@ class Run:
     seed: int
     work_dir: Path
     options: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         cfg = load_config(self.config)
         self.epochs = cfg.train_cfg.max_epochs
         self.distills = 'distiller' in cfg.model
         # A finished run counts only for the settings it was made with.
-        settings = [__version__, str(self.seed), cfg.pretty_text]
+        settings = [
+            __version__,
+            str(self.seed),
+            *self.options,
+            json.dumps(cfg.to_dict(), default=repr),
+        ]
         self.fingerprint = hashlib.sha256('\n'.join(settings).encode()).hexdigest()
 
     @property
@@ -75,14 +87,14 @@ class Run:
         if not self.result_file.exists():
             return None
         result = json.loads(self.result_file.read_text())
-        return result if result['fingerprint'] == self.fingerprint else None
+        return {**result, 'arm': self.arm} if result['fingerprint'] == self.fingerprint else None
 
     def start(self) -> subprocess.Popen:
         """Starts the training in a process of its own, with one thread and a log file."""
         self.work_dir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(TOOLS / 'train.py'), self.config]
         command += ['--work-dir', str(self.work_dir)]
-        command += ['--cfg-options', f'randomness.seed={self.seed}', *self.options]
+        command += ['--cfg-options', f'randomness.seed={self.seed}', *self.options, *self.inputs]
         self.began = time.time()
         with open(self.work_dir / 'train.log', 'w') as log:
             return subprocess.Popen(
@@ -199,8 +211,9 @@ def summarize(results: list[dict]) -> list[dict]:
 def print_table(rows: list[dict], console: Console) -> None:
     """The summary, for people."""
     seeds = max(row['seeds'] for row in rows)
+    over = f'{seeds} seeds: mean ± standard deviation' if seeds > 1 else '1 seed'
     table = Table(
-        caption=f'Test images, last epoch, {seeds} seeds: mean ± standard deviation.\n'
+        caption=f'Last validation, {over}.\n'
         "tau: Kendall's tau-b to the teacher's ranking of the classes;\n"
         'tau low: of the half of the classes that it puts lowest.'
     )
@@ -236,9 +249,12 @@ def plot(teacher: dict, results: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     arms = list(dict.fromkeys(result['arm'] for result in results))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout='constrained')
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(11, max(4.2, 0.4 * len(arms))), layout='constrained'
+    )
+    colors = matplotlib.colormaps['tab10' if len(arms) <= 10 else 'tab20'].colors
     for index, arm in enumerate(arms):
-        color = f'C{index}'
+        color = colors[index % len(colors)]
         curves = [result['curve'] for result in results if result['arm'] == arm]
         last = [curve[-1][TOP1] for curve in curves]
         left.plot(last, [index] * len(last), 'o', color=color, alpha=0.7)
@@ -251,11 +267,14 @@ def plot(teacher: dict, results: list[dict], path: Path) -> None:
     left.axvline(teacher['curve'][-1][TOP1], color='grey', linestyle='--', label='teacher')
     left.set_yticks(range(len(arms)), arms)
     left.set_ylim(len(arms) - 0.5, -0.5)
-    left.set_xlabel('top-1 on the test images, % (dots: seeds, bar: mean)')
+    left.set_xlabel('top-1 at the last validation, % (dots: seeds, bar: mean)')
     left.legend(loc='lower left')
     right.set_xlabel('epoch')
     right.set_ylabel("Kendall's tau-b to the teacher")
-    right.legend(loc='lower right')
+    if len(arms) <= 10:
+        right.legend(loc='lower right')
+    else:  # They would cover the curves.
+        right.legend(loc='upper left', bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -264,7 +283,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--teacher', required=True, help='config of the teacher alone')
     parser.add_argument(
-        '--arm', nargs='+', required=True, metavar='NAME=CONFIG', help='ways to train the student'
+        '--arm',
+        nargs='+',
+        required=True,
+        metavar='NAME=CONFIG',
+        help='ways to train the student; behind a config may stand --cfg-options of the arm',
     )
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/compare'))
@@ -279,10 +302,12 @@ def plan(args: argparse.Namespace) -> tuple[Run, list[Run]]:
     """The teacher's run and the students', from the options."""
     arms = {}
     for item in args.arm:
-        name, equals, config = item.rpartition('=')
-        if not equals or not name:
-            raise ConfigError(f'--arm takes NAME=CONFIG, got {item!r}')
-        arms[name] = config
+        match = ARM.fullmatch(item)
+        if match is None:
+            raise ConfigError(
+                f'--arm takes "NAME=CONFIG" or "NAME=CONFIG KEY=VALUE", got {item!r}'
+            )
+        arms[match['name']] = match['config'], match['options'].split()
     if args.jobs < 1:
         raise ConfigError(f'--jobs must be 1 at least, got {args.jobs}')
     teacher = Run('teacher', args.teacher, 0, args.work_dir / 'teacher')
@@ -290,19 +315,20 @@ def plan(args: argparse.Namespace) -> tuple[Run, list[Run]]:
     results = teacher.work_dir / 'test.pkl'
     students = []
     for seed in args.seeds:
-        for name, config in arms.items():
-            folder = args.work_dir / f'{Path(config).stem}-seed{seed}'
-            run = Run(name, config, seed, folder)
-            run.options = [f'val_evaluator.1.teacher_results={results}']
+        for name, (config, options) in arms.items():
+            folder = '-'.join([Path(config).stem, *options, f'seed{seed}']).replace(os.sep, '_')
+            run = Run(name, config, seed, args.work_dir / folder, options)
+            run.inputs = [f'val_evaluator.1.teacher_results={results}']
             if run.distills:
-                run.options.append(f'model.teacher_ckpt={checkpoint}')
+                run.inputs.append(f'model.teacher_ckpt={checkpoint}')
             students.append(run)
     return teacher, students
 
 
 def main() -> int:
     args = parse_args()
-    console = Console()
+    # A pipe or a file has no width of its own, and the table is cut at 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         teacher, students = plan(args)
     except ConfigError as error:

@@ -149,7 +149,6 @@ DIST_TOP1 = {
     ('resnet32x4', 'shufflenet-v2'): 77.35,
 }
 VIT_TEACHER = 'resnet56'
-VIT_METHODS = ('kd', 'lskd')
 
 
 class ImageNetPair(NamedTuple):
@@ -300,17 +299,17 @@ def cifar100_files() -> dict[str, str]:
             text = cifar100_leaf(method, teacher, student)
             stem = f'logits_{teacher}_{student}_1xb64_cifar100'
             add(files, models[method], method, stem, text, teacher, student)
-        if method in VIT_METHODS:
-            for teacher, student in vits:
-                text = distillation(
-                    '',
-                    f'pairs/{teacher}_{student}_cifar100',
-                    f'methods/{method}_vit',
-                    'datasets/cifar100_bs128',
-                    'schedules/cifar100_vit_300e',
-                )
-                stem = f'logits_{teacher}_{student}_1xb128_cifar100'
-                add(files, models[method], method, stem, text, teacher, student)
+        data = 'cifar100_two_views_bs128' if method == 'mlkd' else 'cifar100_bs128'
+        for teacher, student in vits:
+            text = distillation(
+                '',
+                f'pairs/{teacher}_{student}_cifar100',
+                f'methods/{method}_vit',
+                f'datasets/{data}',
+                'schedules/cifar100_vit_300e',
+            )
+            stem = f'logits_{teacher}_{student}_1xb128_cifar100'
+            add(files, models[method], method, stem, text, teacher, student)
     files['configs/cifar100/alone/metafile.yml'] = metafile(
         'CIFAR-100, without a teacher', 'CIFAR-100', None, models['alone']
     )

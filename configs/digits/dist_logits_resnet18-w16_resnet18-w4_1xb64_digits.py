@@ -12,5 +12,6 @@ model = dict(
     teacher_ckpt='work_dirs/resnet18-w16_1xb64_digits/epoch_12.pth',
     data_preprocessor=_base_.data_preprocessor,
 )
-# The squared temperature makes a gradient many times that of KD: at 0.05 it does not settle here.
-optim_wrapper = dict(optimizer=dict(lr=0.01))
+# The squared temperature makes a gradient many times that of KD. Chosen on held-out training
+# images: docs/digits.md.
+optim_wrapper = dict(optimizer=dict(lr=0.005))

@@ -1,6 +1,6 @@
 _base_ = [
     '../_base_/pairs/resnet18-w16_resnet18-w4_digits.py',
-    '../_base_/methods/lskd.py',
+    '../_base_/methods/lskd_digits.py',
     '../_base_/datasets/digits_bs64.py',
     '../_base_/schedules/digits_12e.py',
     '../_base_/default_runtime.py',

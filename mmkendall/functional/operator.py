@@ -8,11 +8,6 @@ from torch import Tensor
 from mmkendall.functional.backends import BACKENDS, choose_backend
 
 
-def zero_or_nan(preds_S: Tensor, preds_T: Tensor) -> Tensor:
-    """(N,): 0 for a row that is finite in both, else NaN: x - x is that, with a gradient of 0."""
-    return ((preds_S - preds_S) + (preds_T - preds_T)).sum(dim=1)
-
-
 def _compute(
     preds_S: Tensor,
     preds_T: Tensor,
@@ -36,8 +31,8 @@ def _compute(
         compute_value: whether the losses are wanted; without them they are 0.
 
     Returns:
-        (N,) losses, NaN for a row that holds a NaN or an infinity, and the two gradients of each
-        row's loss, (N, C) or empty. Those of a NaN row may hold any value.
+        (N,) losses and the two gradients of each row's loss, (N, C) or empty. NaN for a row that
+        holds a NaN or an infinity.
     """
     num_classes = preds_S.shape[1]
     name = choose_backend(backend, preds_S.device, preds_S.dtype, num_classes, surrogate)
@@ -49,7 +44,7 @@ def _compute(
         grad_T = torch.zeros_like(preds_T)
     else:  # The other surrogates are symmetric in student and teacher.
         grad_T = run(preds_T, preds_S, steepness, surrogate, True, False)[1]
-    return losses.add_(zero_or_nan(preds_S, preds_T)), grad_S, grad_T
+    return losses, grad_S, grad_T
 
 
 def _compute_shapes(
@@ -63,34 +58,58 @@ def _compute_shapes(
 
 
 if hasattr(torch.library, 'custom_op'):
+    from torch.utils._python_dispatch import _get_current_dispatch_mode
+
     compute = torch.library.custom_op('mmkendall::rank_loss', _compute, mutates_args=())
     compute.register_fake(_compute_shapes)
+
+    def _needs_operator(preds: Tensor) -> bool:
+        """Whether a compiler, a tracer, a mode or a tensor subclass must see the operator.
+
+        Else the call skips the dispatcher, which takes longer than a small loss.
+        """
+        return (
+            torch.compiler.is_compiling()
+            or torch.jit.is_tracing()
+            or type(preds) is not Tensor
+            or _get_current_dispatch_mode() is not None
+        )
+
 else:  # torch < 2.4 runs the same function, which torch.compile can't look through.
     compute = _compute
 
+    def _needs_operator(preds: Tensor) -> bool:
+        return False
+
 
 class RankLoss(torch.autograd.Function):
-    """Losses (N,) of rows (N, C), differentiable once."""
+    """Losses (N,) of rows (N, C), or their mean, differentiable once."""
 
     @staticmethod
-    def forward(ctx, preds_S, preds_T, steepness, surrogate, backend, compute_value):
-        needs = ctx.needs_input_grad[:2]
-        losses, grad_S, grad_T = compute(
-            preds_S, preds_T, steepness, surrogate, backend, *needs, compute_value
+    def forward(ctx, preds_S, preds_T, steepness, surrogate, backend, compute_value, average):
+        run = compute if _needs_operator(preds_S) else _compute
+        losses, grad_S, grad_T = run(
+            preds_S,
+            preds_T,
+            steepness,
+            surrogate,
+            backend,
+            *ctx.needs_input_grad[:2],
+            compute_value,
         )
-        ctx.save_for_backward(preds_S, preds_T, losses, grad_S, grad_T)
-        return losses
+        ctx.save_for_backward(preds_S, preds_T, grad_S, grad_T)
+        ctx.average = average
+        return losses.mean() if average else losses
 
     @staticmethod
     def backward(ctx, grad_losses):
-        preds_S, preds_T, losses, grad_S, grad_T = ctx.saved_tensors
-        # Makes the gradient of a NaN row NaN.
-        scale = (grad_losses + (losses - losses).detach()).unsqueeze(1)
+        preds_S, preds_T, grad_S, grad_T = ctx.saved_tensors
+        scale = grad_losses / len(preds_S) if ctx.average else grad_losses.unsqueeze(1)
         grad_S = grad_S * scale if ctx.needs_input_grad[0] else None
         grad_T = grad_T * scale if ctx.needs_input_grad[1] else None
         if torch.is_grad_enabled():  # create_graph=True
             grad_S, grad_T = _NoSecondDerivative.apply(grad_S, grad_T, preds_S, preds_T)
-        return grad_S, grad_T, None, None, None, None
+        return grad_S, grad_T, None, None, None, None, None
 
 
 class _NoSecondDerivative(torch.autograd.Function):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mmkendall.functional.backends import BACKENDS
-from mmkendall.functional.operator import RankLoss, zero_or_nan
+from mmkendall.functional.backends.reference import zero_or_nan
+from mmkendall.functional.operator import RankLoss
 
 SURROGATES = ('product', 'diffkendall', 'hard_teacher')
 REDUCTIONS = ('none', 'mean', 'sum')
@@ -109,19 +110,22 @@ def kendall_rank_loss(
     if num_selected < num_classes:
         chosen = rows_T.detach().topk(num_selected, dim=1, largest=topk is not None).indices
         rows_S, rows_T = rows_S.gather(1, chosen), rows_T.gather(1, chosen)
+    average = reduction == 'mean' and mask is None
     with torch.autocast(preds_S.device.type, enabled=False):
         if standardize:
             rows_S, rows_T = _standardize(rows_S), _standardize(rows_T)
-        losses = _row_losses(rows_S, rows_T, float(steepness), surrogate, backend, compute_value)
+        options = (float(steepness), surrogate, backend, compute_value, average)
+        losses = _row_losses(rows_S, rows_T, *options)
 
+    if average:
+        return losses
     if mask is not None:
         losses = losses.masked_fill(~mask.reshape(-1), 0)
     if reduction == 'none':
         return losses.reshape(preds_S.shape[:dim] + preds_S.shape[dim + 1 :])
     if reduction == 'sum':
         return losses.sum()
-    count = losses.numel() if mask is None else mask.sum()
-    return losses.sum() / (max(count, 1) if mask is None else count.clamp(min=1))
+    return losses.sum() / mask.sum().clamp(min=1)
 
 
 def _row_losses(
@@ -131,22 +135,28 @@ def _row_losses(
     surrogate: str,
     backend: str,
     compute_value: bool,
+    average: bool,
 ) -> Tensor:
-    """Losses (N,) of rows (N, C); NaN for every row that holds a NaN or an infinity."""
+    """Losses (N,) of rows (N, C), or their mean; NaN for a row with a NaN or an infinity."""
     if rows_S.shape[1] < 2 or rows_S.shape[0] == 0:
-        return zero_or_nan(rows_S, rows_T)
-    if backend == 'reference':
+        losses = zero_or_nan(rows_S, rows_T)
+    elif backend == 'reference':
         losses = BACKENDS[backend].rank_loss(rows_S, rows_T, steepness, surrogate)
         if not compute_value:
             losses = losses - losses.detach()
-        return losses + zero_or_nan(rows_S, rows_T).detach()
-    return RankLoss.apply(
-        rows_S.contiguous(), rows_T.contiguous(), steepness, surrogate, backend, compute_value
-    )
+        losses = losses + zero_or_nan(rows_S, rows_T).detach()
+    else:
+        rows = rows_S.contiguous(), rows_T.contiguous()
+        return RankLoss.apply(*rows, steepness, surrogate, backend, compute_value, average)
+    if not average:
+        return losses
+    return losses.mean() if losses.numel() else losses.sum()
 
 
 def _as_rows(preds: Tensor, dim: int) -> Tensor:
     """(..., C, ...) as (N, C)."""
+    if preds.dim() == 2 and dim == 1:
+        return preds
     return preds.movedim(dim, -1).reshape(-1, preds.shape[dim])
 
 

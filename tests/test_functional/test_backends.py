@@ -16,7 +16,7 @@ from mmkendall.functional.backends import BACKENDS, choose_backend, eager, numba
 from mmkendall.functional.rank_loss import SURROGATES
 
 ALGORITHMS = [('eager', name) for name in ('auto', 'tiles', 'window', 'waves')]
-ALGORITHMS += [('numba', name) for name in ('auto', 'dense', 'window', 'grid')]
+ALGORITHMS += [('numba', name) for name in ('auto', *numba_cpu.ALGORITHMS)]
 STEEPNESS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 needs_numba = pytest.mark.skipif(
@@ -61,14 +61,17 @@ def takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
     """Whether a forced algorithm can take this input."""
     if algorithm == 'window':
         return surrogate != 'diffkendall'
-    if algorithm in ('grid', 'waves'):
-        ranges = [steepness * (p.amax(1) - p.amin(1)).double() for p in (preds_S, preds_T)]
+    if algorithm in ('lanes', 'sweep', 'grid', 'waves'):
+        logits = [preds.double() for preds in (preds_S, preds_T)]
+        ranges = [steepness * (rows.amax(1) - rows.amin(1)) for rows in logits]
         narrow, wide = min(r.min() for r in ranges), max(r.max() for r in ranges)
         double = preds_S.dtype == torch.float64
-        if surrogate != 'product' or (double and algorithm == 'grid'):
+        if surrogate != 'product' or (double and algorithm != 'waves'):
             return False
-        widest = 220 if algorithm == 'grid' else (4 if double else 40)
-        return narrow >= 0.5 and wide <= widest
+        if algorithm == 'lanes':
+            wide = steepness * max(rows.abs().max() for rows in logits)
+        widest = {'lanes': 1e8, 'sweep': 4000, 'grid': 290, 'waves': 4 if double else 40}
+        return narrow >= 0.5 and wide <= widest[algorithm]
     return True
 
 
@@ -144,6 +147,25 @@ def test_many_classes(backend, algorithm, steepness, dtype):
     run = BACKENDS[backend].rank_loss
     result = run(preds_S, preds_T, steepness, surrogate, True, algorithm=algorithm)
     assert_close(result, expected, steepness)
+
+
+@needs_numba
+@pytest.mark.parametrize('kind', ['plain', 'ties', 'cluster'])
+@pytest.mark.parametrize('algorithm', ['window', 'sweep', 'grid'])
+def test_thousands_of_classes(algorithm, kind):
+    """Against float64, whose window the other tests hold to the definition."""
+    torch.manual_seed(0)
+    preds_S, preds_T = torch.randn(2, 1, 5003)
+    if kind == 'ties':
+        preds_S, preds_T = ((rows * 20).round() / 20 for rows in (preds_S, preds_T))
+    elif kind == 'cluster':  # And one class far away, so that the range says little.
+        preds_S, preds_T = preds_S / 20, preds_T / 20
+        preds_S[0, 7], preds_T[0, 11] = 6.0, -6.0
+    exact = numba_cpu.rank_loss(
+        preds_S.double(), preds_T.double(), 20.0, 'product', True, algorithm='window'
+    )
+    result = numba_cpu.rank_loss(preds_S, preds_T, 20.0, 'product', True, algorithm=algorithm)
+    assert_close(result, exact, 20.0)
 
 
 @both

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
 
@@ -138,6 +139,30 @@ def test_every_precision_trains(dtype, channels_last):
     )
     distance = (gradient - expected_gradient).norm() / expected_gradient.norm()
     assert distance < (1e-4 if exact else 0.1)
+
+
+def test_channels_last_of_a_narrow_student_writes_nowhere_else():
+    """oneDNN's gradient of a strided 1x1 convolution of 4 channels corrupts the heap otherwise."""
+    code = (
+        'import torch\n'
+        'from mmkendall import compat\n'
+        'compat.apply()\n'
+        'from tests.test_models.test_algorithms import batch, build, losses_and_gradients\n'
+        'model = build(channels_last=True)\n'
+        'for seed in range(20):\n'
+        '    losses_and_gradients(model, *batch(64, seed))\n'
+        '    blocks = [torch.ones(size) for size in range(1, 3000, 100)]\n'
+        "print('finished')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=REPOSITORY,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.endswith('finished\n'), (done.returncode, done.stderr)
 
 
 def test_teacher_keeps_its_precision_under_autocast_of_the_student():

@@ -8,8 +8,8 @@ A backend is a module with
     Returns ``(loss, grad)``. ``preds_S`` and ``preds_T`` are contiguous (N, C) tensors of one
     dtype, float32 or float64, on one device, with C >= 2. ``loss`` is (N,): ``1 - tau_d`` of each
     row, or 0 without ``compute_value``. ``grad`` is (N, C): the gradient of each row's loss with
-    respect to ``preds_S``, or an empty tensor when ``need_grad`` is false. Rows that hold a NaN or
-    an infinity may get any value: the caller overwrites them.
+    respect to ``preds_S``, or an empty tensor when ``need_grad`` is false. Both are NaN for a row
+    that holds a NaN or an infinity.
 
 ``reference`` differs: it is the differentiable definition, so autograd finds its gradient.
 """

@@ -20,6 +20,8 @@ import math
 import torch
 from torch import Tensor
 
+from mmkendall.functional.backends.reference import zero_or_nan
+
 # A few tiles of this size stay in a core's second-level cache; a GPU wants fewer, larger kernels.
 TILE_ELEMENTS = {'cpu': 1 << 18, 'other': 1 << 22}
 # `waves` and `window` pay off from here.
@@ -77,12 +79,13 @@ def rank_loss(
             run(preds_S[part], preds_T[part], steepness, surrogate, grad_part, compute_value)
         )
     pairs = num_classes * (num_classes - 1)
+    poison = zero_or_nan(preds_S, preds_T)
     if need_grad:
-        grad.mul_(-2 * steepness / pairs)
+        grad.mul_(-2 * steepness / pairs).add_(poison.unsqueeze(1))
     if not compute_value:
-        return preds_S.new_zeros(num_rows), grad
+        return poison, grad
     total = agreement[0] if len(agreement) == 1 else torch.cat(agreement)
-    return (1 - total / pairs).to(preds_S.dtype), grad
+    return (1 - total / pairs).to(preds_S.dtype).add_(poison), grad
 
 
 def _budget(preds: Tensor) -> int:

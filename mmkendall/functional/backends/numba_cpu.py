@@ -1,21 +1,30 @@
 """The ranking loss in compiled CPU loops (Numba, compiled at first use and kept on disk).
 
-Three algorithms share the work. ``'auto'`` estimates their times for each row from C, k and the
+Five algorithms share the work. ``'auto'`` estimates their times for each row from C, k and the
 range of the row's logits, and takes the fastest that can take the row:
 
 ``dense``
     Every pair of classes, O(C^2): tanh as a ratio of exponentials while k times the range of both
     logits is at most 28 (``'product'``), else one exponential for each tanh. Takes everything.
-    ``'auto'`` takes it for up to a few hundred classes, for ``'diffkendall'``, and where k times
-    a range is under 0.5.
+    ``'auto'`` takes it for up to 16 classes, for a few rows of up to a few hundred, for
+    ``'diffkendall'``, and where k times a range is under 0.5.
+``lanes``
+    The same for eight rows at once, one in each lane of a vector, with exponents that are split
+    off, so that any k costs the same. For a batch of up to about a thousand classes.
 ``window``
     The logits are sorted; only pairs closer than 9 / k (20 / k in float64) need their tanh, order
     counts for all others. For large k times range. Not for ``'diffkendall'``.
+``sweep``
+    What ``window`` computes, but O(C): a walk through each order with a spline of all tanh seen
+    so far, and the pairs that are closer than 9 / k in both logits. For large k and thousands of
+    classes.
 ``grid``
     The classes are spread on a grid over (teacher, student) in steps of 1 / (4 k) by B-splines,
-    the two tanh become two matrix products, and the gradient is read off. O(C) for a given
-    range, so it serves small k and large C. ``'product'`` in float32 only, with k times both
-    ranges at least 0.5 and at most 900,000 nodes.
+    the two tanh become convolutions, and the gradient is read off. O(C) for a given range, so it
+    serves small k and large C. At most 1,400,000 nodes.
+
+``lanes``, ``sweep`` and ``grid`` are for ``'product'`` in float32, with k times both ranges at
+least 0.5.
 
 Rows are shared out over ``torch.get_num_threads()`` threads of this process, started when there is
 enough work and never inherited by a fork. One thread runs in the caller's own.
@@ -30,20 +39,25 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-# In the order of the codes in numba_kernels.
-ALGORITHMS = ('dense', 'window', 'grid')
+# In the order of the codes in numba_loops.choice.
+ALGORITHMS = ('dense', 'lanes', 'window', 'sweep', 'grid')
+GRID = ALGORITHMS.index('grid')
 SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2}
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
 # Rows share matrix products up to this many nodes in all.
-MAX_GRID_NODES = 100_000
+MAX_GRID_NODES = 50_000
+# A grid with more nodes along its two sides is convolved by loops.
+MAX_MATRIX_SIDES = 260
+# Rows that `lanes` takes at once. Other algorithms lose little by such parts.
+LANES = 8
 
 
 @functools.lru_cache(maxsize=1)
 def _import_problem() -> str | None:
-    """Why the compiled loops can't be had. Numba is imported here, at first use."""
+    """Why the compiled loops can't be had. Numba and NumPy are imported at first use."""
     try:
-        from mmkendall.functional.backends import numba_kernels  # noqa: F401
+        from mmkendall.functional.backends.numba_loops import choice  # noqa: F401
     except Exception as error:  # Numba raises its own kinds when NumPy is too new for it.
         return f'Numba cannot be imported ({error}); pip install "mmkendall[numba]"'
     return None
@@ -56,6 +70,17 @@ def unavailable(
     if device.type != 'cpu':
         return f'it computes on the CPU, the logits are on {device}'
     return _import_problem()
+
+
+@functools.lru_cache(maxsize=1)
+def _loops() -> tuple:
+    """What runs each code of numba_loops.choice; the grid takes several calls."""
+    from mmkendall.functional.backends.numba_loops.dense import dense_rows
+    from mmkendall.functional.backends.numba_loops.lanes import lanes_rows
+    from mmkendall.functional.backends.numba_loops.sweep import sweep_rows
+    from mmkendall.functional.backends.numba_loops.window import narrow_window_rows, window_rows
+
+    return dense_rows, lanes_rows, window_rows, sweep_rows, None, narrow_window_rows
 
 
 def rank_loss(
@@ -75,54 +100,66 @@ def rank_loss(
     Raises:
         ValueError: an algorithm that isn't known or can't take a row of this input.
     """
-    from mmkendall.functional.backends import numba_kernels as kernels
+    import numpy as np
 
-    loss = preds_S.new_full((preds_S.shape[0],), float('nan'))
-    grad = torch.zeros_like(preds_S) if need_grad else preds_S.new_empty(0)
-    codes = torch.empty(preds_S.shape[0], dtype=torch.int8).numpy()
-    data = (preds_S.detach().numpy(), preds_T.detach().numpy(), steepness)
-    code = SURROGATE_CODES[surrogate]
-    results = (need_grad, compute_value, loss.numpy(), grad.view(-1, preds_S.shape[1]).numpy())
+    from mmkendall.functional.backends.numba_loops.choice import choose_algorithms
 
     if algorithm != 'auto' and algorithm not in ALGORITHMS:
         raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
     forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
-    sizes = torch.zeros(preds_S.shape[0], 2, dtype=torch.int32).numpy()
-    seconds = kernels.choose_algorithms(*data, code, forced, codes, sizes)
-    if forced >= 0 and (codes == kernels.NOT_POSSIBLE).any():
-        raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
+    num_rows, num_classes = preds_S.shape
+    data = (preds_S.detach().numpy(), preds_T.detach().numpy(), steepness)
+    loss = np.empty(num_rows, data[0].dtype)
+    grad = np.empty((num_rows if need_grad else 0, num_classes), data[0].dtype)
+    codes, sizes = np.empty(num_rows, np.int8), np.zeros((num_rows, 2), np.int32)
+    code = SURROGATE_CODES[surrogate]
+    seconds = choose_algorithms(*data, code, forced, codes, sizes)
 
-    by_code = {kernels.DENSE: kernels.dense_rows, kernels.WINDOW: kernels.window_rows}
-    for number, run in by_code.items():
-        rows = (codes == number).nonzero()[0]
-        if len(rows):
-            _share_rows(seconds, rows, run, (*data, code), results)
-    rows = (codes == kernels.GRID).nonzero()[0]
-    if len(rows):
-        _run_grid(data, rows, sizes, seconds, results)
-    return loss, grad
+    results = (need_grad, compute_value, loss, grad)
+    lowest, highest = codes.min(), codes.max()
+    for number in range(lowest, highest + 1):
+        rows = np.arange(num_rows) if lowest == highest else (codes == number).nonzero()[0]
+        if len(rows) == 0:
+            continue
+        share = seconds * len(rows) / num_rows
+        if number == -2:
+            raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
+        if number == -1:  # A NaN or an infinity.
+            loss[rows] = np.nan
+            grad[rows if need_grad else ()] = np.nan
+        elif number == GRID:
+            _run_grid(data, rows, sizes, share, results)
+        else:
+            _share_rows(share, rows, _loops()[number], (*data, code), results)
+    return torch.from_numpy(loss), torch.from_numpy(grad if need_grad else grad.reshape(-1))
 
 
 def _run_grid(data, rows, sizes, seconds: float, results) -> None:
-    """Spread, convolve with torch's matrix product, read off; some rows at a time.
+    """Spread, convolve, read off; some rows at a time.
 
     With W the spread grid and c samples of tanh, Q = c W c^T: the agreement is <W, Q>, and the
     gradient is the derivative of Q's spline at the class.
     """
-    from mmkendall.functional.backends import numba_kernels as kernels
+    from mmkendall.functional.backends.numba_loops import grid as kernels
 
     need_grad, compute_value, loss, grad = results
-    num_classes = grad.shape[1] if need_grad else data[0].shape[1]
+    num_classes = data[0].shape[1]
     height, width = (int(size) for size in sizes[rows].max(0))
     at_once = max(1, MAX_GRID_NODES // (height * width))
-    matrix_T = torch.from_numpy(kernels.convolution_matrix(height))
-    matrix_S = torch.from_numpy(kernels.convolution_matrix(width)).t()
+    if height + width <= MAX_MATRIX_SIDES:
+        matrix_T = torch.from_numpy(kernels.convolution_matrix(height))
+        matrix_S = torch.from_numpy(kernels.convolution_matrix(width)).t()
     for first in range(0, len(rows), at_once):
         some = rows[first : first + at_once]
         share = seconds * len(some) / len(rows)
         grid = torch.zeros(len(some), height, width)
         _share_rows(share, some, kernels.spread_rows, data, (some, grid.numpy()))
-        field = torch.matmul(torch.matmul(matrix_T, grid), matrix_S)
+        if height + width <= MAX_MATRIX_SIDES:
+            field = torch.matmul(torch.matmul(matrix_T, grid), matrix_S)
+        else:
+            field = torch.empty_like(grid)
+            for one_grid, one_field in zip(grid.numpy(), field.numpy(), strict=True):
+                kernels.convolve(one_grid, one_field)
         loss[some] = 0
         if compute_value:
             total = grid.mul_(field).sum(dim=(1, 2)).double()
@@ -133,12 +170,14 @@ def _run_grid(data, rows, sizes, seconds: float, results) -> None:
 
 def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
     """Writes Kendall's tau-b of contiguous rows (N, C) into ``tau`` (N,), float64."""
-    from mmkendall.functional.backends import numba_kernels as kernels
+    import numpy as np
+
+    from mmkendall.functional.backends.numba_loops.tau import tau_b_rows
 
     data = (rows_S.detach().numpy(), rows_T.detach().numpy())
-    rows = torch.arange(rows_S.shape[0]).numpy()
+    rows = np.arange(rows_S.shape[0])
     # About 50 ns for each class.
-    _share_rows(rows_S.numel() * 5e-8, rows, kernels.tau_b_rows, data, (tau.numpy(),))
+    _share_rows(rows_S.numel() * 5e-8, rows, tau_b_rows, data, (tau.numpy(),))
 
 
 def _share_rows(seconds: float, rows, run, before, after) -> None:
@@ -148,6 +187,8 @@ def _share_rows(seconds: float, rows, run, before, after) -> None:
         run(*before, rows, *after)
         return
     size = -(-len(rows) // threads)
+    if size > LANES:
+        size = -(-size // LANES) * LANES
     parts = [rows[first : first + size] for first in range(0, len(rows), size)]
     pool = _thread_pool(os.getpid(), threads - 1)
     others = [pool.submit(run, *before, part, *after) for part in parts[1:]]

@@ -16,6 +16,11 @@ def unavailable(
     return None
 
 
+def zero_or_nan(preds_S: Tensor, preds_T: Tensor) -> Tensor:
+    """(N,): 0 for a row that is finite in both, else NaN: x - x is that, with a gradient of 0."""
+    return ((preds_S - preds_S) + (preds_T - preds_T)).sum(dim=1)
+
+
 def agreement(delta_S: Tensor, delta_T: Tensor, steepness: float, surrogate: str) -> Tensor:
     """How much a pair of classes agrees in order, from -1 to 1, elementwise.
 

@@ -24,6 +24,8 @@ import os
 import torch
 from torch import Tensor
 
+from mmkendall.functional.backends.reference import zero_or_nan
+
 MAX_CLASSES = 262_144
 ALGORITHMS = ('auto', 'dense', 'window')
 # Where the window pays for its two sorts.
@@ -94,12 +96,16 @@ def rank_loss(
             total, grads = _window(*arguments, compute_value)
         else:  # The value comes with the gradient.
             total, grads = _dense(*arguments)
-        losses = (1 - total / (num_classes * (num_classes - 1))).to(preds_S.dtype)
-        if not compute_value:
-            losses = torch.zeros_like(losses)
+        losses = zero_or_nan(preds_S, preds_T)
         if not need_grad:
-            return losses, preds_S.new_empty(0)
-        return losses, grads[0] if grads.shape[0] == 1 else grads.sum(dim=0)
+            grad = preds_S.new_empty(0)
+        elif grads.shape[0] == 1:
+            grad = grads[0].add_(losses.unsqueeze(1))
+        else:
+            grad = grads.sum(dim=0).add_(losses.unsqueeze(1))
+        if compute_value:
+            losses.add_(1 - total / (num_classes * (num_classes - 1)))
+        return losses, grad
 
 
 def _grid(preds: Tensor) -> tuple[int, int, int]:

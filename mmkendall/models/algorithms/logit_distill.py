@@ -74,7 +74,9 @@ class LogitDistill(BaseModel):
         calculate_student_loss: add the student's own loss. Defaults to True.
         channels_last: run student and teacher in the memory format that convolutions like best
             on many devices. Equal up to rounding; a loss that calls ``view`` on a student's
-            feature map may refuse it. Defaults to False.
+            feature map may refuse it. Strided 1x1 convolutions of a student's few channels stay
+            as they are on a CPU, where oneDNN's gradient of them writes out of bounds in this
+            format. Defaults to False.
         teacher_module_inplace: leave inplace activations of the teacher. Defaults to False, so
             that no record is overwritten.
         module_inplace: the same for the student. Defaults to False.
@@ -170,6 +172,7 @@ class LogitDistill(BaseModel):
             forbid_inplace(self.teacher)
         if channels_last:
             self.to(memory_format=torch.channels_last)
+            keep_narrow_convolutions_contiguous(self.architecture)
         self._prepare_recorders(distiller, [entry['recorders'] for entry in entries])
         self._register_state_dict_hook(drop_teacher)
         self.register_load_state_dict_post_hook(allow_missing_teacher)
@@ -505,6 +508,31 @@ def forbid_inplace(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, 'inplace'):
             module.inplace = False
+
+
+def keep_narrow_convolutions_contiguous(model: nn.Module) -> None:
+    """Leaves strided 1x1 convolutions of fewer than 16 channels out of channels_last on a CPU.
+
+    With fewer channels than the vector unit holds floats (8 in AVX2, 16 in AVX-512), oneDNN's
+    weight gradient in that format writes past its workspace: a crash or wrong weights
+    (https://github.com/uxlfoundation/oneDNN/issues/6035, seen with torch 2.13).
+    """
+    for module in model.modules():
+        if (
+            isinstance(module, nn.Conv2d)
+            and module.kernel_size == (1, 1)
+            and max(module.stride) > 1
+            and module.in_channels // module.groups < 16
+        ):
+            # contiguous() would keep the strides: a 1x1 weight is contiguous in both formats.
+            weight = module.weight.data
+            module.weight.data = torch.empty(weight.shape).to(weight).copy_(weight)
+            module.register_forward_pre_hook(contiguous_on_cpu)
+
+
+def contiguous_on_cpu(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+    """A forward pre-hook that undoes channels_last on a CPU."""
+    return (inputs[0].contiguous(),) if inputs[0].device.type == 'cpu' else None
 
 
 def trainable_record(record: Any) -> Any:

@@ -1,0 +1,108 @@
+"""Which algorithm a row takes: the fastest by an estimate from C, k and its logits' range."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmkendall.functional.backends.numba_loops.basics import (
+    DIFFKENDALL,
+    HARD_TEACHER,
+    PRODUCT,
+    all_finite,
+    compiled,
+    logit_ranges,
+)
+from mmkendall.functional.backends.numba_loops.dense import RATIO_RANGE
+from mmkendall.functional.backends.numba_loops.grid import grid_size
+from mmkendall.functional.backends.numba_loops.spline import STEP
+from mmkendall.functional.backends.numba_loops.sweep import line_size
+
+NOT_POSSIBLE, NOT_FINITE = -2, -1
+DENSE, LANES, WINDOW, SWEEP, GRID = range(5)
+NUM_ALGORITHMS = 5
+# What the window takes where it can.
+NARROW_WINDOW = 5
+# Two grids of this many nodes take 11 MB.
+MAX_NODES = 1_400_000
+# Nodes and their counts along one axis take as much as 16 arrays of the classes at most.
+MAX_LINE, MAX_LINE_PER_CLASS = 16_384, 8
+# Closer together than this, float32 weights on a grid lose the differences between the logits.
+MIN_RANGE = 0.5
+# Exponents that are split off are int32. Eight rows at once fit into the second-level cache.
+MAX_EXPONENT = 1e8
+EIGHT = 8
+# For the fewest classes they gain a few microseconds, and dense depends on no other row.
+MIN_LANES_CLASSES, MAX_LANES_CLASSES = 17, 2500
+# What a node costs beyond which its convolution is not a matrix product.
+CONVOLVED_NODE = 7.0
+# Spreading, convolving and reading off are several calls for a batch.
+CALL = 1.2e5
+# The narrow window sums float32 one after the other, which loses 1e-6 for so many.
+MAX_NEAR = 1000
+# The share of the pairs less than 9 / k apart is about this over k times the range.
+NEAR_SHARE = 44.0
+
+
+@compiled
+def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, sizes):
+    """Writes the fastest algorithm for each row, or ``forced`` (-1: none); estimates the seconds.
+
+    ``sizes`` (N, 2) gets the nodes along t and s of the rows that can take the grid.
+
+    The costs are nanoseconds measured on one core with 256-bit vectors; only their ratios matter.
+    """
+    num_rows, count = preds_S.shape
+    is_single = preds_S.itemsize == 4
+    wide = 1.0 if is_single else 2.5
+    pairs = count * (count - 1) / 2
+    seconds = 0.0
+    costs = np.empty(NUM_ALGORITHMS)
+    for row in range(num_rows):
+        s, t = preds_S[row], preds_T[row]
+        if not (all_finite(s) and all_finite(t)):
+            codes[row] = NOT_FINITE
+            continue
+        min_S, max_S, min_T, max_T = logit_ranges(s, t)
+        range_S, range_T = steepness * (max_S - min_S), steepness * (max_T - min_T)
+        narrow, wider = min(range_S, range_T), max(range_S, range_T)
+        largest = steepness * max(max(-min_S, max_S), max(-min_T, max_T))
+        near_S = pairs * min(1.0, NEAR_SHARE * wide / max(range_S, 1.0))
+        near_T = pairs * min(1.0, NEAR_SHARE * wide / max(range_T, 1.0))
+        costs[:] = np.inf
+
+        each_pair, each_class = 0.8, 57.0
+        if surrogate == PRODUCT and wider <= RATIO_RANGE:
+            each_pair, each_class = 0.31, 22.0
+        costs[DENSE] = wide * pairs * each_pair + each_class * count
+        is_narrow = False
+        if surrogate != DIFFKENDALL:
+            teacher = 0.0 if surrogate == HARD_TEACHER else 0.7 * near_T
+            costs[WINDOW] = 1500.0 + wide * (85.0 * count + 1.7 * near_S + teacher)
+        if surrogate == PRODUCT and is_single and narrow >= MIN_RANGE:
+            if largest <= MAX_EXPONENT and near_S <= MAX_NEAR * count:
+                is_narrow = True
+                costs[WINDOW] = 1500.0 + 55.0 * count + 0.6 * near_S + 0.35 * near_T
+            fits_lanes = MIN_LANES_CLASSES <= count <= MAX_LANES_CLASSES or forced == LANES
+            if largest <= MAX_EXPONENT and fits_lanes:
+                costs[LANES] = (0.45 * pairs + 12.0 * count) * EIGHT / min(num_rows, EIGHT)
+            # Before anything is rounded to an integer: a range may be as large as 1e38.
+            if largest <= MAX_EXPONENT and line_size(wider, 1.0) <= max(
+                MAX_LINE, MAX_LINE_PER_CLASS * count
+            ):
+                both = near_S * near_T / pairs
+                costs[SWEEP] = 3000.0 + 200.0 * count + 2.2 * both + 0.5 * line_size(wider, 1.0)
+            if range_S * range_T <= MAX_NODES * STEP**2:
+                height, width = grid_size(range_T, 1.0), grid_size(range_S, 1.0)
+                if height * width <= MAX_NODES:
+                    sizes[row, 0], sizes[row, 1] = height, width
+                    each_node = min((height + width) * 0.027, CONVOLVED_NODE)
+                    costs[GRID] = CALL / num_rows + 45.0 * count + height * width * each_node
+
+        if forced >= 0:
+            codes[row] = forced if costs[forced] < np.inf else NOT_POSSIBLE
+        else:
+            codes[row] = np.argmin(costs)
+        seconds += costs[max(codes[row], 0)] * 1e-9
+        if codes[row] == WINDOW and is_narrow:
+            codes[row] = NARROW_WINDOW
+    return seconds

@@ -1,0 +1,403 @@
+"""Loops too short for LLVM's vectoriser, in LLVM's own vector types of eight lanes.
+
+Each intrinsic is inlined into the loop that calls it. Arrays are contiguous, float32 unless said
+otherwise, and long enough: nothing is checked.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from mmkendall.functional.backends.numba_loops.basics import EXACT_ORDER, LANES
+
+FLAGS = tuple(sorted(EXACT_ORDER))
+FLOAT, INT, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
+MANTISSA_BITS = 23
+# Twice as far apart as tanh needs to be 1; the product of two sums still fits into float32.
+FARTHEST = 50
+# Enough elements in registers to hide the latency of a multiplication with addition.
+CONVOLVED = 64
+
+
+class _Vector:
+    """Eight float32 of the code under construction; the signs of arithmetic add instructions."""
+
+    def __init__(self, builder, value):
+        self.builder, self.value = builder, value
+
+    def _apply(self, instruction, other):
+        return _Vector(self.builder, instruction(self.value, other.value, flags=FLAGS))
+
+    def __add__(self, other):
+        return self._apply(self.builder.fadd, other)
+
+    def __sub__(self, other):
+        return self._apply(self.builder.fsub, other)
+
+    def __mul__(self, other):
+        return self._apply(self.builder.fmul, other)
+
+    def __truediv__(self, other):
+        return self._apply(self.builder.fdiv, other)
+
+    def spread(self, lane):
+        """One lane in all eight."""
+        undefined = ir.Constant(FLOATS, ir.Undefined)
+        mask = ir.Constant(INTS, [lane] * LANES)
+        return _Vector(self.builder, self.builder.shuffle_vector(self.value, undefined, mask))
+
+    def sum(self):
+        signature = ir.FunctionType(FLOAT, (FLOAT, FLOATS))
+        name = f'llvm.vector.reduce.fadd.v{LANES}f32'
+        add_all = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        zero = ir.Constant(FLOAT, 0.0)
+        return self.builder.call(add_all, (zero, self.value), fastmath=('nsz', 'reassoc'))
+
+
+class _Arguments:
+    """The arguments of an intrinsic: vectors by array and index, and scalars."""
+
+    def __init__(self, context, builder, signature, values):
+        self.context, self.builder = context, builder
+        self.types, self.values = signature.args, values
+
+    def pointer(self, argument, first, vector=FLOATS):
+        """To the elements of an array argument from ``first`` on."""
+        make = self.context.make_array(self.types[argument])
+        data = make(self.context, self.builder, self.values[argument]).data
+        return self.builder.bitcast(self.builder.gep(data, [first]), vector.as_pointer())
+
+    def load(self, pointer):
+        return _Vector(self.builder, self.builder.load(pointer, align=4))
+
+    def store(self, vector, pointer):
+        self.builder.store(vector.value, pointer, align=4)
+
+    def add_to(self, pointer, vector):
+        self.store(self.load(pointer) + vector, pointer)
+
+    def constant(self, number):
+        return _Vector(self.builder, ir.Constant(FLOATS, [float(number)] * LANES))
+
+    def index(self, number):
+        return ir.Constant(INDEX, number)
+
+    def splat(self, scalar):
+        undefined = ir.Constant(FLOATS, ir.Undefined)
+        lanes = self.builder.insert_element(undefined, scalar, ir.Constant(INT, 0))
+        return _Vector(self.builder, lanes).spread(0)
+
+    def polynomials(self, pieces, x):
+        """Eight polynomials of the scalar ``x``; row m of ``pieces`` (8, 8) belongs to x^m."""
+        power = self.splat(self.values[x])
+        total = self.load(self.pointer(pieces, self.index((LANES - 1) * LANES)))
+        for row in reversed(range(LANES - 1)):
+            total = total * power + self.load(self.pointer(pieces, self.index(row * LANES)))
+        return total
+
+
+@intrinsic
+def count_bits(typingctx, word):
+    """How many bits of a uint64 are set."""
+
+    def build(context, builder, signature, values):
+        return builder.ctpop(values[0])
+
+    return types.int64(types.uint64), build
+
+
+@intrinsic
+def spread_patch(typingctx, nodes, first, width, x_T, x_S, pieces_T, pieces_S):
+    """Adds an outer product of polynomials, of ``x_T`` and of ``x_S``, to 8 x 8 ``nodes``.
+
+    ``nodes`` is flat, in rows of ``width``; the patch begins at ``first``.
+    """
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        weights_T, weights_S = arguments.polynomials(5, 3), arguments.polynomials(6, 4)
+        node = values[1]
+        for tap in range(LANES):
+            arguments.add_to(arguments.pointer(0, node), weights_T.spread(tap) * weights_S)
+            node = builder.add(node, values[2])
+        return context.get_dummy_value()
+
+    where = (types.int64, types.int64, types.float32, types.float32)
+    return types.void(nodes, *where, pieces_T, pieces_S), build
+
+
+@intrinsic
+def gather_patch(typingctx, nodes, first, width, x_T, x_S, pieces_T, pieces_S):
+    """The sum of 8 x 8 ``nodes`` with the weights that ``spread_patch`` would add."""
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        weights_T, weights_S = arguments.polynomials(5, 3), arguments.polynomials(6, 4)
+        node, total = values[1], arguments.constant(0)
+        for tap in range(LANES):
+            total += weights_T.spread(tap) * arguments.load(arguments.pointer(0, node))
+            node = builder.add(node, values[2])
+        return (total * weights_S).sum()
+
+    where = (types.int64, types.int64, types.float32, types.float32)
+    return types.float32(nodes, *where, pieces_T, pieces_S), build
+
+
+@intrinsic
+def gather_line(typingctx, nodes, first, x, pieces):
+    """The sum of 8 ``nodes`` from ``first`` on, weighted by polynomials of ``x``."""
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        line = arguments.load(arguments.pointer(0, values[1]))
+        return (arguments.polynomials(3, 2) * line).sum()
+
+    return types.float32(nodes, types.int64, types.float32, pieces), build
+
+
+@intrinsic
+def convolve_lanes(typingctx, source, first, stride, kernel, target, target_first):
+    """Adds to 64 elements of ``target`` the sum of ``kernel`` times as many of ``source``.
+
+    Those of one tap begin ``stride`` elements after those of the tap before.
+    """
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        sums = [cgutils.alloca_once(builder, FLOATS) for _ in range(CONVOLVED // LANES)]
+        for sum_ in sums:
+            arguments.store(arguments.constant(0), sum_)
+        kernel = context.make_array(signature.args[3])(context, builder, values[3])
+        taps = builder.extract_value(kernel.shape, 0)
+        with cgutils.for_range(builder, taps) as loop:
+            weight = builder.load(builder.gep(kernel.data, [loop.index]))
+            weight = arguments.splat(weight)
+            start = builder.add(values[1], builder.mul(loop.index, values[2]))
+            for part, sum_ in enumerate(sums):
+                place = builder.add(start, arguments.index(part * LANES))
+                arguments.add_to(sum_, weight * arguments.load(arguments.pointer(0, place)))
+        for part, sum_ in enumerate(sums):
+            place = builder.add(values[5], arguments.index(part * LANES))
+            arguments.add_to(arguments.pointer(4, place), arguments.load(sum_))
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(source, index, index, kernel, target, index), build
+
+
+class _Exponentials:
+    """exp(2kx) as ``parts * 2**powers``, two arrays that are arguments of an intrinsic."""
+
+    def __init__(self, arguments, powers, parts):
+        self.arguments, self.powers, self.parts = arguments, powers, parts
+
+    def load(self, first):
+        pointer = self.arguments.pointer(self.powers, first, INTS)
+        power = self.arguments.builder.load(pointer, align=4)
+        return power, self.arguments.load(self.arguments.pointer(self.parts, first))
+
+    def relative(self, own, power):
+        """``own``, a power and a part, in units of ``2**power``: an addition to its bits."""
+        builder = self.arguments.builder
+        change = builder.sub(own[0], power)
+        for sign, limit in (('<', -FARTHEST), ('>', FARTHEST)):
+            bound = ir.Constant(INTS, [limit] * LANES)
+            change = builder.select(builder.icmp_signed(sign, change, bound), bound, change)
+        change = builder.shl(change, ir.Constant(INTS, [MANTISSA_BITS] * LANES))
+        bits = builder.add(builder.bitcast(own[1].value, INTS), change)
+        return _Vector(builder, builder.bitcast(bits, FLOATS))
+
+
+class _Sums:
+    """Vectors that a loop adds to; LLVM keeps them in registers."""
+
+    def __init__(self, arguments, count):
+        self.arguments = arguments
+        self.places = [cgutils.alloca_once(arguments.builder, FLOATS) for _ in range(count)]
+        for place in self.places:
+            arguments.store(arguments.constant(0), place)
+
+    def add(self, *vectors):
+        for place, vector in zip(self.places, vectors, strict=False):
+            self.arguments.add_to(place, vector)
+
+    def __getitem__(self, number):
+        return self.arguments.load(self.places[number])
+
+
+def _compare(arguments, i, j, axis_T, axis_S):
+    """For tanh(k(x_i - x_j)) = (a_i - a_j) / (a_i + a_j), a = exp(2kx), in the teacher and the
+    student: T / (s_i + s_j), T (1 - S^2) / 4, and s_i and s_j themselves."""
+    (power_T, t_j), (power_S, s_j) = axis_T.load(j), axis_S.load(j)
+    t_i, s_i = axis_T.relative(i[0], power_T), axis_S.relative(i[1], power_S)
+    sum_T = t_i + t_j
+    inverse = arguments.constant(1) / (sum_T * (s_i + s_j))
+    common = (t_i - t_j) * inverse
+    return common, common * (sum_T * inverse) * (s_i * s_j), s_i, s_j
+
+
+@intrinsic
+def pairs_with(typingctx, powers_T, parts_T, powers_S, parts_S, slopes, totals, i, start, stop):
+    """The pairs of class ``i`` with the classes from ``start`` to ``stop``, in eight rows at once.
+
+    The arrays are (C, 8) but for ``totals`` (8,); a row's exp(2kx) is ``parts * 2**powers``, with
+    int32 ``powers``. Adds a quarter of each class's sum to ``slopes``, the values to ``totals``.
+    """
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 2, 3)
+        eight = arguments.index(LANES)
+        i, start, stop = (builder.mul(value, eight) for value in values[6:])
+        own = [axis.load(i) for axis in axes]
+        sums = _Sums(arguments, 2)
+        with cgutils.for_range_slice(builder, start, stop, eight, INDEX) as (j, _):
+            common, change, s_i, s_j = _compare(arguments, own, j, *axes)
+            sums.add(common * (s_i - s_j), change)
+            mirror = arguments.pointer(4, j)
+            arguments.store(arguments.load(mirror) - change, mirror)
+        arguments.add_to(arguments.pointer(5, arguments.index(0)), sums[0])
+        arguments.add_to(arguments.pointer(4, i), sums[1])
+        return context.get_dummy_value()
+
+    arrays = (powers_T, parts_T, powers_S, parts_S, slopes, totals)
+    return types.void(*arrays, types.int64, types.int64, types.int64), build
+
+
+@intrinsic
+def pairs_around(typingctx, powers_T, parts_T, powers_S, parts_S, slopes, totals, i, down, up):
+    """The pairs of eight classes from ``i`` on with their neighbours in one row, sorted by s.
+
+    Those are the classes up to ``down`` places before and ``up`` places after each. ``slopes`` of
+    the eight becomes a quarter of their sums; half of T (S + 1) of each with those after it is
+    added to ``totals`` (8,).
+    """
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 2, 3)
+        one = arguments.index(1)
+        i, down, up = values[6:]
+        own = [axis.load(i) for axis in axes]
+        sums = _Sums(arguments, 2)
+        with cgutils.for_range_slice(builder, builder.sub(i, down), i, one, INDEX) as (j, _):
+            _, change, _, _ = _compare(arguments, own, j, *axes)
+            sums.add(change)
+        first = builder.add(i, one)
+        with cgutils.for_range_slice(builder, first, builder.add(first, up), one, INDEX) as (j, _):
+            common, change, s_i, _ = _compare(arguments, own, j, *axes)
+            sums.add(change, common * s_i)
+        arguments.store(sums[0], arguments.pointer(4, i))
+        arguments.add_to(arguments.pointer(5, arguments.index(0)), sums[1])
+        return context.get_dummy_value()
+
+    arrays = (powers_T, parts_T, powers_S, parts_S, slopes, totals)
+    return types.void(*arrays, types.int64, types.int64, types.int64), build
+
+
+@intrinsic
+def orders_after(typingctx, powers, parts, ranks, totals, i, up):
+    """Half of (T + 1) o_s of eight classes from ``i`` on and up to ``up`` after each, into totals.
+
+    The row is sorted by t; ``ranks`` (int32) are those of s.
+    """
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        axis = _Exponentials(arguments, 0, 1)
+        i, up = values[4:]
+        own = axis.load(i)
+        own_rank = builder.load(arguments.pointer(2, i, INTS), align=4)
+        sums = _Sums(arguments, 1)
+        first = builder.add(i, arguments.index(1))
+        stop = builder.add(first, up)
+        with cgutils.for_range_slice(builder, first, stop, arguments.index(1), INDEX) as (j, _):
+            power, t_j = axis.load(j)
+            t_i = axis.relative(own, power)
+            rank = builder.load(arguments.pointer(2, j, INTS), align=4)
+            higher = builder.icmp_signed('>', own_rank, rank)
+            order = builder.select(
+                higher, arguments.constant(1).value, arguments.constant(-1).value
+            )
+            sums.add(_Vector(builder, order) * (t_i / (t_i + t_j)))
+        arguments.add_to(arguments.pointer(3, arguments.index(0)), sums[0])
+        return context.get_dummy_value()
+
+    return types.void(powers, parts, ranks, totals, types.int64, types.int64), build
+
+
+@intrinsic
+def pairs_near(
+    typingctx,
+    powers_T,
+    parts_T,
+    ranks_T,
+    powers_S,
+    parts_S,
+    ranks_S,
+    slopes,
+    totals,
+    i,
+    start,
+    stop,
+):
+    """The pairs of class ``i`` with the classes from ``start`` on, eight at once up to ``stop``.
+
+    Adds an eighth of (T - o_t) (1 - S^2) to ``slopes`` of both classes, and a quarter of
+    (T - o_t) (S - o_s) to ``totals`` (8,), with o = +-1 by the ranks (int32).
+    """
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 3, 4)
+
+        def everywhere(argument, kind):
+            array = context.make_array(signature.args[argument])(
+                context, builder, values[argument]
+            )
+            undefined = ir.Constant(kind, ir.Undefined)
+            scalar = builder.load(builder.gep(array.data, [values[8]]))
+            lanes = builder.insert_element(undefined, scalar, ir.Constant(INT, 0))
+            first = ir.Constant(INTS, [0] * LANES)
+            return builder.shuffle_vector(lanes, undefined, first)
+
+        def logit(powers, parts):
+            return everywhere(powers, INTS), _Vector(builder, everywhere(parts, FLOATS))
+
+        def distance(rank_i, ranks, j, a_i, a_j):
+            """Half of tanh - o, times the sum of ``a_i`` and ``a_j``."""
+            rank = builder.load(arguments.pointer(ranks, j, INTS), align=4)
+            higher = builder.icmp_signed('>', rank_i, rank)
+            below = arguments.constant(0) - a_j
+            return _Vector(builder, builder.select(higher, below.value, a_i.value))
+
+        own = logit(0, 1), logit(3, 4)
+        rank_T, rank_S = everywhere(2, INTS), everywhere(5, INTS)
+        sums = _Sums(arguments, 2)
+        start, stop = values[9:]
+        with cgutils.for_range_slice(builder, start, stop, arguments.index(LANES), INDEX) as (
+            j,
+            _,
+        ):
+            (power_T, t_j), (power_S, s_j) = (axis.load(j) for axis in axes)
+            t_i = axes[0].relative(own[0], power_T)
+            s_i = axes[1].relative(own[1], power_S)
+            sum_T = t_i + t_j
+            inverse = arguments.constant(1) / (sum_T * (s_i + s_j))
+            common = distance(rank_T, 2, j, t_i, t_j) * inverse
+            change = common * (sum_T * inverse) * (s_i * s_j)
+            sums.add(common * distance(rank_S, 5, j, s_i, s_j), change)
+            mirror = arguments.pointer(6, j)
+            arguments.store(arguments.load(mirror) - change, mirror)
+        arguments.add_to(arguments.pointer(7, arguments.index(0)), sums[0])
+        slopes = context.make_array(signature.args[6])(context, builder, values[6])
+        own_slope = builder.gep(slopes.data, [values[8]])
+        builder.store(builder.fadd(builder.load(own_slope), sums[1].sum()), own_slope)
+        return context.get_dummy_value()
+
+    arrays = (powers_T, parts_T, ranks_T, powers_S, parts_S, ranks_S, slopes, totals)
+    return types.void(*arrays, types.int64, types.int64, types.int64), build
