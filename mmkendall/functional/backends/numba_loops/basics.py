@@ -80,7 +80,8 @@ def constants(preds, scale):
     return values[0], values[1], values[2]
 
 
-@compiled
+# Of finite rows: a minimum is vectorised only if there is no NaN to keep.
+@compiled(fastmath=FASTMATH | {'nnan'})
 def logit_ranges(s, t):
     min_S = max_S = s[0]
     min_T = max_T = t[0]
@@ -90,12 +91,25 @@ def logit_ranges(s, t):
     return np.float64(min_S), np.float64(max_S), np.float64(min_T), np.float64(max_T)
 
 
-@compiled(fastmath=False)
 def all_finite(logits):
-    poison = logits[0] - logits[0]
-    for i in range(logits.shape[0]):
-        poison += logits[i] - logits[i]
-    return poison == 0
+    """Whether no exponent is all ones, as it is in a NaN and in an infinity."""
+
+
+@overload(all_finite)
+def _overload_all_finite(logits):
+    if logits.dtype == types.float32:
+        integer, exponent = np.int32, np.int32(0x7F800000)
+    else:
+        integer, exponent = np.int64, np.int64(0x7FF0000000000000)
+
+    def impl(logits):
+        bits = logits.view(integer)
+        special = 0
+        for i in range(bits.shape[0]):
+            special += (bits[i] & exponent) == exponent
+        return special == 0
+
+    return impl
 
 
 @compiled(fastmath=EXACT_ORDER)
