@@ -1,6 +1,5 @@
 # DIST (Huang et al., NeurIPS 2022): T = 4, CE 1, 2 between the classes of an image and 2 between
-# the images of a class. We take these for its CIFAR-100 recipe; they have not been checked
-# against a source.
+# the images of a class: dist_cifar.yaml of the authors' image_classification_sota.
 model = dict(
     type='mmrazor.SingleTeacherDistill',
     architecture=dict(head=dict(loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0))),

@@ -2,7 +2,7 @@
 # at 2, 3, 5 and 6, the batch's and the classes' Gram matrices, all on a weak and a strong view; CE
 # 0.1 on each view, KD 0.9. Trained for 480 epochs with a learning rate of 0.025. It needs data
 # with two views (_base_/datasets/*_two_views*.py), which name their data preprocessor. The two
-# weights, CE 0.1 and KD 0.9, have not been checked against a source.
+# weights are the defaults of the authors' code, whose configs name no others.
 model = dict(
     type='mmrazor.SingleTeacherDistill',
     # 0.2 on the mean over both views is 0.1 on each.
