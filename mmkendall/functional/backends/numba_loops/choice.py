@@ -12,6 +12,7 @@ from mmkendall.functional.backends.numba_loops.basics import (
     compiled,
     logit_ranges,
 )
+from mmkendall.functional.backends.numba_loops.basics import LANES as EIGHT
 from mmkendall.functional.backends.numba_loops.dense import RATIO_RANGE
 from mmkendall.functional.backends.numba_loops.grid import grid_size
 from mmkendall.functional.backends.numba_loops.spline import STEP
@@ -30,7 +31,6 @@ MAX_LINE, MAX_LINE_PER_CLASS = 16_384, 8
 MIN_RANGE = 0.5
 # Exponents that are split off are int32. Eight rows at once fit into the second-level cache.
 MAX_EXPONENT = 1e8
-EIGHT = 8
 # For the fewest classes they gain a few microseconds, and dense depends on no other row.
 MIN_LANES_CLASSES, MAX_LANES_CLASSES = 17, 2500
 # What a node costs beyond which its convolution is not a matrix product.
@@ -79,18 +79,17 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, siz
             teacher = 0.0 if surrogate == HARD_TEACHER else 0.7 * near_T
             costs[WINDOW] = 1500.0 + wide * (85.0 * count + 1.7 * near_S + teacher)
         if surrogate == PRODUCT and is_single and narrow >= MIN_RANGE:
-            if largest <= MAX_EXPONENT and near_S <= MAX_NEAR * count:
-                is_narrow = True
-                costs[WINDOW] = 1500.0 + 55.0 * count + 0.6 * near_S + 0.35 * near_T
-            fits_lanes = MIN_LANES_CLASSES <= count <= MAX_LANES_CLASSES or forced == LANES
-            if largest <= MAX_EXPONENT and fits_lanes:
-                costs[LANES] = (0.45 * pairs + 12.0 * count) * EIGHT / min(num_rows, EIGHT)
-            # Before anything is rounded to an integer: a range may be as large as 1e38.
-            if largest <= MAX_EXPONENT and line_size(wider, 1.0) <= max(
-                MAX_LINE, MAX_LINE_PER_CLASS * count
-            ):
-                both = near_S * near_T / pairs
-                costs[SWEEP] = 3000.0 + 200.0 * count + 2.2 * both + 0.5 * line_size(wider, 1.0)
+            # Before anything is rounded to an integer: a logit may be as large as 1e38.
+            if largest <= MAX_EXPONENT:
+                if near_S <= MAX_NEAR * count:
+                    is_narrow = True
+                    costs[WINDOW] = 1500.0 + 55.0 * count + 0.6 * near_S + 0.35 * near_T
+                if MIN_LANES_CLASSES <= count <= MAX_LANES_CLASSES or forced == LANES:
+                    costs[LANES] = (0.45 * pairs + 12.0 * count) * EIGHT / min(num_rows, EIGHT)
+                line = line_size(wider, 1.0)
+                if line <= max(MAX_LINE, MAX_LINE_PER_CLASS * count):
+                    both = near_S * near_T / pairs
+                    costs[SWEEP] = 3000.0 + 200.0 * count + 2.2 * both + 0.5 * line
             if range_S * range_T <= MAX_NODES * STEP**2:
                 height, width = grid_size(range_T, 1.0), grid_size(range_S, 1.0)
                 if height * width <= MAX_NODES:

@@ -14,7 +14,9 @@ from mmkendall.functional.backends.numba_loops.spline import (
     MARGIN,
     PIECES,
     PIECES_SLOPE,
+    REACH,
     STEP,
+    locate,
     unsmoothing,
 )
 from mmkendall.functional.backends.numba_loops.vectors import (
@@ -23,9 +25,6 @@ from mmkendall.functional.backends.numba_loops.vectors import (
     gather_patch,
     spread_patch,
 )
-
-# tanh is +-1 to within 1e-8 at more than this many nodes.
-REACH = 40
 
 
 def _kernel():
@@ -56,10 +55,8 @@ def spread_rows(preds_S, preds_T, steepness, rows, all_rows, grid):
         nodes = grid[np.searchsorted(all_rows, rows[index])].reshape(-1)
         min_S, _, min_T, _ = logit_ranges(s, t)
         for i in range(s.shape[0]):
-            y, x = (np.float64(t[i]) - min_T) * scale, (np.float64(s[i]) - min_S) * scale
-            row, column = np.int64(y), np.int64(x)
-            first = row * width + column
-            y_rest, x_rest = np.float32(y - row), np.float32(x - column)
+            (y, y_rest), (x, x_rest) = locate(t[i], min_T, scale), locate(s[i], min_S, scale)
+            first = y * width + x
             spread_patch(nodes, first, width, y_rest, x_rest, PIECES, PIECES)
 
 
@@ -76,10 +73,8 @@ def gather_rows(preds_S, preds_T, steepness, rows, all_rows, field, grad):
         out = grad[rows[index]]
         min_S, _, min_T, _ = logit_ranges(s, t)
         for i in range(count):
-            y, x = (np.float64(t[i]) - min_T) * scale, (np.float64(s[i]) - min_S) * scale
-            row, column = np.int64(y), np.int64(x)
-            first = row * width + column
-            y_rest, x_rest = np.float32(y - row), np.float32(x - column)
+            (y, y_rest), (x, x_rest) = locate(t[i], min_T, scale), locate(s[i], min_S, scale)
+            first = y * width + x
             out[i] = factor * gather_patch(
                 nodes, first, width, y_rest, x_rest, PIECES, PIECES_SLOPE
             )

@@ -38,16 +38,12 @@ def lanes_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_val
     for first in range(0, rows.shape[0], LANES):
         # The last row stands in for those that are missing.
         last = min(LANES, rows.shape[0] - first) - 1
-        for lane in range(LANES):
-            t = preds_T[rows[first + min(lane, last)]]
-            for i in range(count):
-                logits[i * LANES + lane] = t[i]
-        split_exponent(logits, scale, powers_T, parts_T)
-        for lane in range(LANES):
-            s = preds_S[rows[first + min(lane, last)]]
-            for i in range(count):
-                logits[i * LANES + lane] = s[i]
-        split_exponent(logits, scale, powers_S, parts_S)
+        for preds, powers, parts in ((preds_T, powers_T, parts_T), (preds_S, powers_S, parts_S)):
+            for lane in range(LANES):
+                x = preds[rows[first + min(lane, last)]]
+                for i in range(count):
+                    logits[i * LANES + lane] = x[i]
+            split_exponent(logits, scale, powers, parts)
         slopes[:] = np.float32(0)
         totals[:] = 0.0
         for start in range(0, count, STRIP):

@@ -57,6 +57,16 @@ def stable_sort(keys, order, num_bytes, spare_keys, spare_order, histogram):
 
 
 @compiled(fastmath=False)
+def argsort(logits, order, buffers):
+    """Writes the classes into ``order`` (int32) as their logits ascend; stable. No NaN."""
+    keys, spare_keys, spare_order, histogram = buffers
+    sort_keys(logits, keys)
+    for i in range(logits.shape[0]):
+        order[i] = i
+    stable_sort(keys, order, logits.itemsize, spare_keys, spare_order, histogram)
+
+
+@compiled(fastmath=False)
 def concordant_pairs(ranks, words, words_before, groups_before):
     """How many pairs i < j have ``ranks[i] < ranks[j]``, for a permutation ``ranks``.
 

@@ -9,8 +9,12 @@ import math
 
 import numpy as np
 
+from mmkendall.functional.backends.numba_loops.basics import compiled
+
 STEP = 0.25
 DEGREE = 7
+# tanh is +-1 to within 1e-8 at more than this many nodes.
+REACH = 40
 # Of a filter that undoes the spline's smoothing; its weights fall by two thirds from tap to tap.
 MARGIN = 100
 
@@ -49,6 +53,14 @@ def _slopes(pieces):
 def _above(pieces):
     """For each tap the sum of the taps after it."""
     return np.flip(np.cumsum(np.flip(pieces, 1), 1), 1) - pieces
+
+
+@compiled
+def locate(logit, lowest, scale):
+    """The node at or below a logit, and how far the logit lies above it, in [0, 1)."""
+    position = (np.float64(logit) - lowest) * scale
+    node = np.int64(position)
+    return node, np.float32(position - node)
 
 
 PIECES = _pieces().astype(np.float32)

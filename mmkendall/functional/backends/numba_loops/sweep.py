@@ -23,11 +23,10 @@ from mmkendall.functional.backends.numba_loops.basics import (
     split_exponent,
 )
 from mmkendall.functional.backends.numba_loops.order import (
+    argsort,
     bit_buffers,
     concordant_pairs,
     sort_buffers,
-    sort_keys,
-    stable_sort,
 )
 from mmkendall.functional.backends.numba_loops.spline import (
     DEGREE,
@@ -36,13 +35,13 @@ from mmkendall.functional.backends.numba_loops.spline import (
     PIECES_ABOVE,
     PIECES_SLOPE,
     PIECES_SLOPE_ABOVE,
+    REACH,
     STEP,
+    locate,
     unsmoothing,
 )
 from mmkendall.functional.backends.numba_loops.vectors import count_bits, gather_line, pairs_near
 
-# tanh is +-1 to within 1e-8 at more than this many nodes.
-REACH = 40
 # The last node before a class is this many nodes after the first of the 8 that it reads.
 BEFORE = DEGREE // 2
 # A power of two that no class comes near, whose difference from any is an int32.
@@ -85,8 +84,8 @@ def _first_near(order, logits, lowest, scale, first_near):
     """For each class the rank of the first one that lies no cell before the nodes it reads."""
     rank = 0
     for i in order:
-        node = np.int64((np.float64(logits[i]) - lowest) * scale) - BEFORE
-        while np.int64((np.float64(logits[order[rank]]) - lowest) * scale) < node:
+        node = locate(logits[i], lowest, scale)[0] - BEFORE
+        while locate(logits[order[rank]], lowest, scale)[0] < node:
             rank += 1
         first_near[i] = rank
 
@@ -123,9 +122,7 @@ def _sweep(order, logits, ranks, lowest, scale, need_value, need_slope, buffers,
     two = np.float32(2)
     total = 0.0
     for i in order:
-        x = (np.float64(logits[i]) - lowest) * scale
-        cell = np.int64(x)
-        f = np.float32(x - cell)
+        cell, f = locate(logits[i], lowest, scale)
         cell += REACH
         first = cell - BEFORE
         if need_value:
@@ -144,9 +141,7 @@ def _sweep(order, logits, ranks, lowest, scale, need_value, need_slope, buffers,
         counts[cell] += np.float32(1)
     if need_slope:
         for i in range(order.shape[0]):
-            x = (np.float64(logits[i]) - lowest) * scale
-            cell = np.int64(x)
-            f = np.float32(x - cell)
+            cell, f = locate(logits[i], lowest, scale)
             first = cell + REACH - BEFORE
             near = gather_line(nodes, first, f, PIECES_SLOPE)
             near += two * gather_line(counts, first, f, PIECES_SLOPE_ABOVE)
@@ -229,9 +224,10 @@ def _fill_bins(s, t, order_S, ranks_T, lowest, steepness, binned_s, bins, starts
 def sweep_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad):
     """``product`` in float32 with k times |logit| < 1e8; many classes for the logits' range."""
     count = preds_S.shape[1]
-    keys, spare_keys, spare_order, histogram = sort_buffers(count)
+    sorting = sort_buffers(count)
     words, words_before, groups_before = bit_buffers(count + 1)
     order_S, order_T = np.empty(count, np.int32), np.empty(count, np.int32)
+    ranks = np.empty(count, np.int32)
     ranks_S, ranks_T = np.empty(count, np.int32), np.empty(count, np.int32)
     first_near, place = np.empty(count, np.int32), np.empty(count, np.int32)
     slope = np.empty(count, np.float32)
@@ -242,13 +238,10 @@ def sweep_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_val
     for row in rows:
         s, t = preds_S[row], preds_T[row]
         min_S, max_S, min_T, max_T = logit_ranges(s, t)
-        for logits, order, ranks in ((s, order_S, ranks_S), (t, order_T, ranks_T)):
-            sort_keys(logits, keys)
+        for logits, order, ranks_of in ((s, order_S, ranks_S), (t, order_T, ranks_T)):
+            argsort(logits, order, sorting)
             for i in range(count):
-                order[i] = i
-            stable_sort(keys, order, 4, spare_keys, spare_order, histogram)
-            for i in range(count):
-                ranks[order[i]] = i
+                ranks_of[order[i]] = i
 
         size = line_size(max(max_S - min_S, max_T - min_T), steepness)
         nodes, counts = np.empty(size, np.float32), np.empty(size, np.float32)
@@ -264,8 +257,8 @@ def sweep_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_val
                 order_S, t, ranks_T, min_T, nodes_per_logit, True, False, buffers, slope
             )
             for i in range(count):
-                spare_order[i] = ranks_S[order_T[i]]
-            concordant = concordant_pairs(spare_order, words, words_before, groups_before)
+                ranks[i] = ranks_S[order_T[i]]
+            concordant = concordant_pairs(ranks, words, words_before, groups_before)
             value += 2.0 * concordant - pairs
 
         num_bins = np.int64((max_T - min_T) / width) + 1

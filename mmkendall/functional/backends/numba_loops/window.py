@@ -15,11 +15,10 @@ from mmkendall.functional.backends.numba_loops.basics import (
     split_exponent,
 )
 from mmkendall.functional.backends.numba_loops.order import (
+    argsort,
     bit_buffers,
     concordant_pairs,
     sort_buffers,
-    sort_keys,
-    stable_sort,
 )
 from mmkendall.functional.backends.numba_loops.vectors import (
     FARTHEST,
@@ -153,7 +152,7 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
     inversions and two sums near the diagonal. The gradient needs the last alone.
     """
     count = preds_S.shape[1]
-    keys, spare_keys, spare_order, histogram = sort_buffers(count)
+    buffers = sort_buffers(count)
     words, words_before, groups_before = bit_buffers(count)
     order = np.empty(count, np.int32)
     rank_S = np.empty(count, np.int32)
@@ -166,14 +165,10 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
     one, limit, scale = constants(preds_S, 2.0 * steepness / math.log(2.0))
     pairs = count * (count - 1) / 2
     factor = -4.0 * steepness / pairs
-    num_bytes = preds_S.itemsize
     # tanh is 1 to within the dtype beyond this.
-    width = (9.0 if num_bytes == 4 else 20.0) / steepness
+    width = (9.0 if preds_S.itemsize == 4 else 20.0) / steepness
     for row in rows:
-        sort_keys(preds_S[row], keys)
-        for i in range(count):
-            order[i] = i
-        stable_sort(keys, order, num_bytes, spare_keys, spare_order, histogram)
+        argsort(preds_S[row], order, buffers)
         for i in range(count):
             s[i] = preds_S[row, order[i]]
             t[i] = preds_T[row, order[i]]
@@ -188,10 +183,7 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
         if not need_value:
             loss[row] = 0.0
             continue
-        sort_keys(preds_T[row], keys)
-        for i in range(count):
-            order[i] = i
-        stable_sort(keys, order, num_bytes, spare_keys, spare_order, histogram)
+        argsort(preds_T[row], order, buffers)
         for i in range(count):
             t[i] = preds_T[row, order[i]]
             ranks[i] = rank_S[order[i]]
@@ -226,7 +218,7 @@ def narrow_window_rows(
 ):
     """``window_rows`` for ``product`` in float32 with k times |logit| < 1e8, in vectors."""
     count = preds_S.shape[1]
-    keys, spare_keys, spare_order, histogram = sort_buffers(count)
+    buffers = sort_buffers(count)
     words, words_before, groups_before = bit_buffers(count)
     order, ranks_S = np.empty(count, np.int32), np.empty(count, np.int32)
     s, t = np.empty(count, np.float32), np.empty(count, np.float32)
@@ -242,10 +234,7 @@ def narrow_window_rows(
     scale = 2.0 * steepness / math.log(2.0)
     width = np.float32(9.0 / steepness)
     for row in rows:
-        sort_keys(preds_S[row], keys)
-        for i in range(count):
-            order[i] = i
-        stable_sort(keys, order, 4, spare_keys, spare_order, histogram)
+        argsort(preds_S[row], order, buffers)
         for i in range(count):
             s[i] = preds_S[row, order[i]]
             t[i] = preds_T[row, order[i]]
@@ -269,10 +258,7 @@ def narrow_window_rows(
         if not need_value:
             loss[row] = 0.0
             continue
-        sort_keys(preds_T[row], keys)
-        for i in range(count):
-            order[i] = i
-        stable_sort(keys, order, 4, spare_keys, spare_order, histogram)
+        argsort(preds_T[row], order, buffers)
         for i in range(count):
             t[i] = preds_T[row, order[i]]
             ranks[LANES + i] = ranks_S[order[i]]
