@@ -57,13 +57,16 @@ def stable_sort(keys, order, num_bytes, spare_keys, spare_order, histogram):
 
 
 @compiled(fastmath=False)
-def argsort(logits, order, buffers):
-    """Writes the classes into ``order`` (int32) as their logits ascend; stable. No NaN."""
+def argsort(logits, order, num_bytes, buffers):
+    """Writes the classes into ``order`` (int32) as their logits ascend; stable. No NaN.
+
+    ``num_bytes`` of a logit, as a literal where it is known: LLVM unrolls the sort then.
+    """
     keys, spare_keys, spare_order, histogram = buffers
     sort_keys(logits, keys)
     for i in range(logits.shape[0]):
         order[i] = i
-    stable_sort(keys, order, logits.itemsize, spare_keys, spare_order, histogram)
+    stable_sort(keys, order, num_bytes, spare_keys, spare_order, histogram)
 
 
 @compiled(fastmath=False)

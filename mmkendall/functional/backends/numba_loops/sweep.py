@@ -239,7 +239,7 @@ def sweep_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_val
         s, t = preds_S[row], preds_T[row]
         min_S, max_S, min_T, max_T = logit_ranges(s, t)
         for logits, order, ranks_of in ((s, order_S, ranks_S), (t, order_T, ranks_T)):
-            argsort(logits, order, sorting)
+            argsort(logits, order, 4, sorting)
             for i in range(count):
                 ranks_of[order[i]] = i
 

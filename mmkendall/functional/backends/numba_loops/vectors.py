@@ -6,6 +6,9 @@ otherwise, and long enough: nothing is checked.
 
 from __future__ import annotations
 
+import operator
+from functools import partial
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -65,11 +68,19 @@ class _Arguments:
         self.context, self.builder = context, builder
         self.types, self.values = signature.args, values
 
-    def pointer(self, argument, first, vector=FLOATS):
-        """To the elements of an array argument from ``first`` on."""
+    def element(self, argument, index):
+        """A pointer to one element of an array argument."""
         make = self.context.make_array(self.types[argument])
         data = make(self.context, self.builder, self.values[argument]).data
-        return self.builder.bitcast(self.builder.gep(data, [first]), vector.as_pointer())
+        return self.builder.gep(data, [index])
+
+    def pointer(self, argument, first, vector=FLOATS):
+        """To the elements of an array argument from ``first`` on."""
+        return self.builder.bitcast(self.element(argument, first), vector.as_pointer())
+
+    def integers(self, argument, first):
+        """Eight int32, not a ``_Vector``."""
+        return self.builder.load(self.pointer(argument, first, INTS), align=4)
 
     def load(self, pointer):
         return _Vector(self.builder, self.builder.load(pointer, align=4))
@@ -86,14 +97,16 @@ class _Arguments:
     def index(self, number):
         return ir.Constant(INDEX, number)
 
-    def splat(self, scalar):
-        undefined = ir.Constant(FLOATS, ir.Undefined)
+    def splat(self, scalar, vector=FLOATS):
+        """One scalar in all eight lanes."""
+        undefined = ir.Constant(vector, ir.Undefined)
         lanes = self.builder.insert_element(undefined, scalar, ir.Constant(INT, 0))
-        return _Vector(self.builder, lanes).spread(0)
+        first = ir.Constant(INTS, [0] * LANES)
+        return self.builder.shuffle_vector(lanes, undefined, first)
 
     def polynomials(self, pieces, x):
         """Eight polynomials of the scalar ``x``; row m of ``pieces`` (8, 8) belongs to x^m."""
-        power = self.splat(self.values[x])
+        power = _Vector(self.builder, self.splat(self.values[x]))
         total = self.load(self.pointer(pieces, self.index((LANES - 1) * LANES)))
         for row in reversed(range(LANES - 1)):
             total = total * power + self.load(self.pointer(pieces, self.index(row * LANES)))
@@ -168,21 +181,19 @@ def convolve_lanes(typingctx, source, first, stride, kernel, target, target_firs
 
     def build(context, builder, signature, values):
         arguments = _Arguments(context, builder, signature, values)
-        sums = [cgutils.alloca_once(builder, FLOATS) for _ in range(CONVOLVED // LANES)]
-        for sum_ in sums:
-            arguments.store(arguments.constant(0), sum_)
+        sums = _Sums(arguments, CONVOLVED // LANES)
+        starts = [arguments.index(start) for start in range(0, CONVOLVED, LANES)]
         kernel = context.make_array(signature.args[3])(context, builder, values[3])
         taps = builder.extract_value(kernel.shape, 0)
         with cgutils.for_range(builder, taps) as loop:
             weight = builder.load(builder.gep(kernel.data, [loop.index]))
-            weight = arguments.splat(weight)
-            start = builder.add(values[1], builder.mul(loop.index, values[2]))
-            for part, sum_ in enumerate(sums):
-                place = builder.add(start, arguments.index(part * LANES))
-                arguments.add_to(sum_, weight * arguments.load(arguments.pointer(0, place)))
-        for part, sum_ in enumerate(sums):
-            place = builder.add(values[5], arguments.index(part * LANES))
-            arguments.add_to(arguments.pointer(4, place), arguments.load(sum_))
+            weight = _Vector(builder, arguments.splat(weight))
+            tap = builder.add(values[1], builder.mul(loop.index, values[2]))
+            places = (arguments.pointer(0, builder.add(tap, start)) for start in starts)
+            sums.add(*(weight * arguments.load(place) for place in places))
+        for number, start in enumerate(starts):
+            place = arguments.pointer(4, builder.add(values[5], start))
+            arguments.add_to(place, sums[number])
         return context.get_dummy_value()
 
     index = types.int64
@@ -196,9 +207,15 @@ class _Exponentials:
         self.arguments, self.powers, self.parts = arguments, powers, parts
 
     def load(self, first):
-        pointer = self.arguments.pointer(self.powers, first, INTS)
-        power = self.arguments.builder.load(pointer, align=4)
-        return power, self.arguments.load(self.arguments.pointer(self.parts, first))
+        part = self.arguments.load(self.arguments.pointer(self.parts, first))
+        return self.arguments.integers(self.powers, first), part
+
+    def load_one(self, index):
+        """One class in all eight lanes."""
+        arguments, load = self.arguments, self.arguments.builder.load
+        power = arguments.splat(load(arguments.element(self.powers, index)), INTS)
+        part = arguments.splat(load(arguments.element(self.parts, index)))
+        return power, _Vector(arguments.builder, part)
 
     def relative(self, own, power):
         """``own``, a power and a part, in units of ``2**power``: an addition to its bits."""
@@ -229,14 +246,17 @@ class _Sums:
         return self.arguments.load(self.places[number])
 
 
-def _compare(arguments, i, j, axis_T, axis_S):
+def _compare(arguments, i, j, axis_T, axis_S, numerator=operator.sub):
     """For tanh(k(x_i - x_j)) = (a_i - a_j) / (a_i + a_j), a = exp(2kx), in the teacher and the
-    student: T / (s_i + s_j), T (1 - S^2) / 4, and s_i and s_j themselves."""
+    student: T / (s_i + s_j), T (1 - S^2) / 4, and s_i and s_j themselves.
+
+    Another ``numerator``, of t_i and t_j, puts something else in the place of T.
+    """
     (power_T, t_j), (power_S, s_j) = axis_T.load(j), axis_S.load(j)
     t_i, s_i = axis_T.relative(i[0], power_T), axis_S.relative(i[1], power_S)
     sum_T = t_i + t_j
     inverse = arguments.constant(1) / (sum_T * (s_i + s_j))
-    common = (t_i - t_j) * inverse
+    common = numerator(t_i, t_j) * inverse
     return common, common * (sum_T * inverse) * (s_i * s_j), s_i, s_j
 
 
@@ -311,15 +331,14 @@ def orders_after(typingctx, powers, parts, ranks, totals, i, up):
         axis = _Exponentials(arguments, 0, 1)
         i, up = values[4:]
         own = axis.load(i)
-        own_rank = builder.load(arguments.pointer(2, i, INTS), align=4)
+        own_rank = arguments.integers(2, i)
         sums = _Sums(arguments, 1)
         first = builder.add(i, arguments.index(1))
         stop = builder.add(first, up)
         with cgutils.for_range_slice(builder, first, stop, arguments.index(1), INDEX) as (j, _):
             power, t_j = axis.load(j)
             t_i = axis.relative(own, power)
-            rank = builder.load(arguments.pointer(2, j, INTS), align=4)
-            higher = builder.icmp_signed('>', own_rank, rank)
+            higher = builder.icmp_signed('>', own_rank, arguments.integers(2, j))
             order = builder.select(
                 higher, arguments.constant(1).value, arguments.constant(-1).value
             )
@@ -355,48 +374,30 @@ def pairs_near(
         arguments = _Arguments(context, builder, signature, values)
         axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 3, 4)
 
-        def everywhere(argument, kind):
-            array = context.make_array(signature.args[argument])(
-                context, builder, values[argument]
-            )
-            undefined = ir.Constant(kind, ir.Undefined)
-            scalar = builder.load(builder.gep(array.data, [values[8]]))
-            lanes = builder.insert_element(undefined, scalar, ir.Constant(INT, 0))
-            first = ir.Constant(INTS, [0] * LANES)
-            return builder.shuffle_vector(lanes, undefined, first)
-
-        def logit(powers, parts):
-            return everywhere(powers, INTS), _Vector(builder, everywhere(parts, FLOATS))
+        i, start, stop = values[8:]
+        own = [axis.load_one(i) for axis in axes]
+        rank_T, rank_S = (
+            arguments.splat(builder.load(arguments.element(ranks, i)), INTS) for ranks in (2, 5)
+        )
+        sums = _Sums(arguments, 2)
 
         def distance(rank_i, ranks, j, a_i, a_j):
             """Half of tanh - o, times the sum of ``a_i`` and ``a_j``."""
-            rank = builder.load(arguments.pointer(ranks, j, INTS), align=4)
-            higher = builder.icmp_signed('>', rank_i, rank)
+            higher = builder.icmp_signed('>', rank_i, arguments.integers(ranks, j))
             below = arguments.constant(0) - a_j
             return _Vector(builder, builder.select(higher, below.value, a_i.value))
 
-        own = logit(0, 1), logit(3, 4)
-        rank_T, rank_S = everywhere(2, INTS), everywhere(5, INTS)
-        sums = _Sums(arguments, 2)
-        start, stop = values[9:]
-        with cgutils.for_range_slice(builder, start, stop, arguments.index(LANES), INDEX) as (
-            j,
-            _,
-        ):
-            (power_T, t_j), (power_S, s_j) = (axis.load(j) for axis in axes)
-            t_i = axes[0].relative(own[0], power_T)
-            s_i = axes[1].relative(own[1], power_S)
-            sum_T = t_i + t_j
-            inverse = arguments.constant(1) / (sum_T * (s_i + s_j))
-            common = distance(rank_T, 2, j, t_i, t_j) * inverse
-            change = common * (sum_T * inverse) * (s_i * s_j)
+        eight = arguments.index(LANES)
+        with cgutils.for_range_slice(builder, start, stop, eight, INDEX) as (j, _):
+            common, change, s_i, s_j = _compare(
+                arguments, own, j, *axes, numerator=partial(distance, rank_T, 2, j)
+            )
             sums.add(common * distance(rank_S, 5, j, s_i, s_j), change)
             mirror = arguments.pointer(6, j)
             arguments.store(arguments.load(mirror) - change, mirror)
         arguments.add_to(arguments.pointer(7, arguments.index(0)), sums[0])
-        slopes = context.make_array(signature.args[6])(context, builder, values[6])
-        own_slope = builder.gep(slopes.data, [values[8]])
-        builder.store(builder.fadd(builder.load(own_slope), sums[1].sum()), own_slope)
+        slope = arguments.element(6, i)
+        builder.store(builder.fadd(builder.load(slope), sums[1].sum()), slope)
         return context.get_dummy_value()
 
     arrays = (powers_T, parts_T, ranks_T, powers_S, parts_S, ranks_S, slopes, totals)

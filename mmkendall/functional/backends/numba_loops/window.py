@@ -168,7 +168,7 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
     # tanh is 1 to within the dtype beyond this.
     width = (9.0 if preds_S.itemsize == 4 else 20.0) / steepness
     for row in rows:
-        argsort(preds_S[row], order, buffers)
+        argsort(preds_S[row], order, preds_S.itemsize, buffers)
         for i in range(count):
             s[i] = preds_S[row, order[i]]
             t[i] = preds_T[row, order[i]]
@@ -183,7 +183,7 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
         if not need_value:
             loss[row] = 0.0
             continue
-        argsort(preds_T[row], order, buffers)
+        argsort(preds_T[row], order, preds_S.itemsize, buffers)
         for i in range(count):
             t[i] = preds_T[row, order[i]]
             ranks[i] = rank_S[order[i]]
@@ -234,7 +234,7 @@ def narrow_window_rows(
     scale = 2.0 * steepness / math.log(2.0)
     width = np.float32(9.0 / steepness)
     for row in rows:
-        argsort(preds_S[row], order, buffers)
+        argsort(preds_S[row], order, 4, buffers)
         for i in range(count):
             s[i] = preds_S[row, order[i]]
             t[i] = preds_T[row, order[i]]
@@ -258,7 +258,7 @@ def narrow_window_rows(
         if not need_value:
             loss[row] = 0.0
             continue
-        argsort(preds_T[row], order, buffers)
+        argsort(preds_T[row], order, 4, buffers)
         for i in range(count):
             t[i] = preds_T[row, order[i]]
             ranks[LANES + i] = ranks_S[order[i]]
