@@ -17,11 +17,12 @@ def _compute(
     need_grad_S: bool,
     need_grad_T: bool,
     compute_value: bool,
+    average: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses of rows and their gradients, by the backend that is asked for.
+    """Losses of rows, or their mean, and the gradients, by the backend that is asked for.
 
     Args:
-        preds_S: (N, C) student logits, contiguous, float32 or float64, C >= 2.
+        preds_S: (N, C) student logits, contiguous, float32 or float64, N >= 1, C >= 2.
         preds_T: (N, C) teacher logits, likewise.
         steepness: k.
         surrogate: one of ``SURROGATES``.
@@ -29,29 +30,38 @@ def _compute(
         need_grad_S: whether the gradient with respect to ``preds_S`` is wanted.
         need_grad_T: the same for ``preds_T``.
         compute_value: whether the losses are wanted; without them they are 0.
+        average: whether the mean of the losses is wanted in their place.
 
     Returns:
-        (N,) losses and the two gradients of each row's loss, (N, C) or empty. NaN for a row that
-        holds a NaN or an infinity.
+        (N,) losses, or a scalar, and the two gradients of each row's loss, or of the mean, (N, C)
+        or empty. NaN for a row that holds a NaN or an infinity.
     """
     num_classes = preds_S.shape[1]
     name = choose_backend(backend, preds_S.device, preds_S.dtype, num_classes, surrogate)
     run = BACKENDS[name].rank_loss
-    losses, grad_S = run(preds_S, preds_T, steepness, surrogate, need_grad_S, compute_value)
+    loss, grad_S = run(preds_S, preds_T, steepness, surrogate, need_grad_S, compute_value, average)
     if not need_grad_T:
         grad_T = preds_T.new_empty(0)
     elif surrogate == 'hard_teacher':
         grad_T = torch.zeros_like(preds_T)
     else:  # The other surrogates are symmetric in student and teacher.
-        grad_T = run(preds_T, preds_S, steepness, surrogate, True, False)[1]
-    return losses, grad_S, grad_T
+        grad_T = run(preds_T, preds_S, steepness, surrogate, True, False, average)[1]
+    return loss, grad_S, grad_T
 
 
 def _compute_shapes(
-    preds_S, preds_T, steepness, surrogate, backend, need_grad_S, need_grad_T, compute_value
+    preds_S,
+    preds_T,
+    steepness,
+    surrogate,
+    backend,
+    need_grad_S,
+    need_grad_T,
+    compute_value,
+    average,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (
-        preds_S.new_empty(preds_S.shape[0]),
+        preds_S.new_empty(() if average else preds_S.shape[0]),
         torch.empty_like(preds_S) if need_grad_S else preds_S.new_empty(0),
         torch.empty_like(preds_T) if need_grad_T else preds_T.new_empty(0),
     )
@@ -88,7 +98,7 @@ class RankLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, preds_S, preds_T, steepness, surrogate, backend, compute_value, average):
         run = compute if _needs_operator(preds_S) else _compute
-        losses, grad_S, grad_T = run(
+        loss, grad_S, grad_T = run(
             preds_S,
             preds_T,
             steepness,
@@ -96,15 +106,15 @@ class RankLoss(torch.autograd.Function):
             backend,
             *ctx.needs_input_grad[:2],
             compute_value,
+            average,
         )
         ctx.save_for_backward(preds_S, preds_T, grad_S, grad_T)
-        ctx.average = average
-        return losses.mean() if average else losses
+        return loss
 
     @staticmethod
-    def backward(ctx, grad_losses):
+    def backward(ctx, grad_loss):
         preds_S, preds_T, grad_S, grad_T = ctx.saved_tensors
-        scale = grad_losses / len(preds_S) if ctx.average else grad_losses.unsqueeze(1)
+        scale = grad_loss.unsqueeze(1) if grad_loss.dim() else grad_loss
         grad_S = grad_S * scale if ctx.needs_input_grad[0] else None
         grad_T = grad_T * scale if ctx.needs_input_grad[1] else None
         if torch.is_grad_enabled():  # create_graph=True

@@ -80,8 +80,10 @@ def test_shares_of_the_columns_and_of_a_chunk(surrogate, algorithm, monkeypatch)
 @pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
 def test_value_alone(surrogate, algorithm):
     preds_S, preds_T = draw(2, 50)
-    losses, _ = triton_cuda.rank_loss(preds_S, preds_T, 5.0, surrogate, True, algorithm)
-    alone, grad = triton_cuda.rank_loss(preds_S, preds_T, 5.0, surrogate, False, algorithm)
+    losses, _ = triton_cuda.rank_loss(preds_S, preds_T, 5.0, surrogate, True, algorithm=algorithm)
+    alone, grad = triton_cuda.rank_loss(
+        preds_S, preds_T, 5.0, surrogate, False, algorithm=algorithm
+    )
     assert torch.equal(losses, alone)
     assert grad.numel() == 0
 
@@ -91,7 +93,8 @@ def test_the_same_bits_every_time(surrogate, algorithm):
     shape = (8, 2000) if DEVICE == 'cuda' else (2, 100)
     preds_S, preds_T = draw(*shape)
     runs = [
-        triton_cuda.rank_loss(preds_S, preds_T, 10.0, surrogate, True, algorithm) for _ in range(3)
+        triton_cuda.rank_loss(preds_S, preds_T, 10.0, surrogate, True, algorithm=algorithm)
+        for _ in range(3)
     ]
     for losses, grad in runs[1:]:
         assert torch.equal(losses, runs[0][0])

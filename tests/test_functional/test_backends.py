@@ -124,7 +124,7 @@ def test_equals_the_definition(backend, algorithm, pair, steepness, surrogate):
     losses, grad = run(preds_S, preds_T, steepness, surrogate, False, algorithm=algorithm)
     assert torch.equal(losses, result[0])
     assert grad.numel() == 0
-    losses, grad = run(preds_S, preds_T, steepness, surrogate, True, False, algorithm)
+    losses, grad = run(preds_S, preds_T, steepness, surrogate, True, False, algorithm=algorithm)
     assert not losses.any()
     assert torch.equal(grad, result[1])
 

@@ -27,10 +27,11 @@ def gradient(loss, preds):
 
 @needs_custom_op
 @pytest.mark.parametrize('needs', [(True, False), (True, True), (False, False)])
+@pytest.mark.parametrize('average', [True, False])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_opcheck(needs, dtype):
+def test_opcheck(needs, average, dtype):
     preds_S, preds_T = draw(3, 7, dtype=dtype)
-    arguments = (preds_S.detach(), preds_T, 3.0, 'product', 'eager', *needs, True)
+    arguments = (preds_S.detach(), preds_T, 3.0, 'product', 'eager', *needs, True, average)
     torch.library.opcheck(compute, arguments)
 
 

@@ -4,12 +4,13 @@ A backend is a module with
 
 ``unavailable(device, dtype, num_classes, surrogate) -> str | None``
     Why it can't take such input, or ``None`` when it can.
-``rank_loss(preds_S, preds_T, steepness, surrogate, need_grad, compute_value=True)``
+``rank_loss(preds_S, preds_T, steepness, surrogate, need_grad, compute_value, average)``
     Returns ``(loss, grad)``. ``preds_S`` and ``preds_T`` are contiguous (N, C) tensors of one
-    dtype, float32 or float64, on one device, with C >= 2. ``loss`` is (N,): ``1 - tau_d`` of each
-    row, or 0 without ``compute_value``. ``grad`` is (N, C): the gradient of each row's loss with
-    respect to ``preds_S``, or an empty tensor when ``need_grad`` is false. Both are NaN for a row
-    that holds a NaN or an infinity.
+    dtype, float32 or float64, on one device, with N >= 1 and C >= 2. ``loss`` is (N,): ``1`` less
+    ``tau_d`` of each row, or 0 without ``compute_value`` (True if left out); with ``average``
+    (False) it is their mean, a scalar. ``grad`` is (N, C): the gradient of each row's loss, or of
+    the mean, with respect to ``preds_S``, or an empty tensor when ``need_grad`` is false. Both are
+    NaN for a row that holds a NaN or an infinity.
 
 ``reference`` differs: it is the differentiable definition, so autograd finds its gradient.
 """

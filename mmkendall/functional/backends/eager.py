@@ -48,6 +48,7 @@ def rank_loss(
     surrogate: str,
     need_grad: bool,
     compute_value: bool = True,
+    average: bool = False,
     algorithm: str = 'auto',
 ) -> tuple[Tensor, Tensor]:
     """See the contract in ``backends/__init__.py``.
@@ -81,11 +82,13 @@ def rank_loss(
     pairs = num_classes * (num_classes - 1)
     poison = zero_or_nan(preds_S, preds_T)
     if need_grad:
-        grad.mul_(-2 * steepness / pairs).add_(poison.unsqueeze(1))
-    if not compute_value:
-        return poison, grad
-    total = agreement[0] if len(agreement) == 1 else torch.cat(agreement)
-    return (1 - total / pairs).to(preds_S.dtype).add_(poison), grad
+        share = num_rows if average else 1
+        grad.mul_(-2 * steepness / pairs / share).add_(poison.unsqueeze(1))
+    losses = poison
+    if compute_value:
+        total = agreement[0] if len(agreement) == 1 else torch.cat(agreement)
+        losses = (1 - total / pairs).to(preds_S.dtype).add_(poison)
+    return losses.mean() if average else losses, grad
 
 
 def _budget(preds: Tensor) -> int:

@@ -90,6 +90,7 @@ def rank_loss(
     surrogate: str,
     need_grad: bool,
     compute_value: bool = True,
+    average: bool = False,
     algorithm: str = 'auto',
 ) -> tuple[Tensor, Tensor]:
     """See the contract in ``backends/__init__.py``.
@@ -131,7 +132,8 @@ def rank_loss(
             _run_grid(data, rows, sizes, share, results)
         else:
             _share_rows(share, rows, _loops()[number], (*data, code), results)
-    return torch.from_numpy(loss), torch.from_numpy(grad if need_grad else grad.reshape(-1))
+    loss, grad = torch.from_numpy(loss), torch.from_numpy(grad if need_grad else grad.reshape(-1))
+    return (loss.mean(), grad.div_(num_rows)) if average else (loss, grad)
 
 
 def _run_grid(data, rows, sizes, seconds: float, results) -> None:

@@ -72,6 +72,7 @@ def rank_loss(
     surrogate: str,
     need_grad: bool,
     compute_value: bool = True,
+    average: bool = False,
     algorithm: str = 'auto',
 ) -> tuple[Tensor, Tensor]:
     """See the contract in ``backends/__init__.py``.
@@ -105,7 +106,9 @@ def rank_loss(
             grad = grads.sum(dim=0).add_(losses.unsqueeze(1))
         if compute_value:
             losses.add_(1 - total / (num_classes * (num_classes - 1)))
-        return losses, grad
+        if average:
+            grad.div_(len(losses))
+        return losses.mean() if average else losses, grad
 
 
 def _grid(preds: Tensor) -> tuple[int, int, int]:
