@@ -100,9 +100,10 @@ def kendall_rank_loss(
     _check_mask(mask, preds_S, dim)
     num_classes = preds_S.shape[dim]
     num_selected = _num_selected(topk, mink, num_classes)
-    dtype = torch.float64 if preds_S.dtype == torch.float64 else torch.float32
 
-    rows_S, rows_T = (_as_rows(preds, dim).to(dtype) for preds in (preds_S, preds_T))
+    rows_S, rows_T = _as_rows(preds_S, dim), _as_rows(preds_T, dim)
+    if preds_S.dtype not in (torch.float32, torch.float64):
+        rows_S, rows_T = rows_S.float(), rows_T.float()
     if mask is not None:
         # Not a product with the mask: a NaN in a row that does not count must not come through.
         counts = mask.reshape(-1, 1)
@@ -110,13 +111,11 @@ def kendall_rank_loss(
     if num_selected < num_classes:
         chosen = rows_T.detach().topk(num_selected, dim=1, largest=topk is not None).indices
         rows_S, rows_T = rows_S.gather(1, chosen), rows_T.gather(1, chosen)
+    if standardize:
+        rows_S, rows_T = _standardize(rows_S), _standardize(rows_T)
     average = reduction == 'mean' and mask is None
-    with torch.autocast(preds_S.device.type, enabled=False):
-        if standardize:
-            rows_S, rows_T = _standardize(rows_S), _standardize(rows_T)
-        options = (float(steepness), surrogate, backend, compute_value, average)
-        losses = _row_losses(rows_S, rows_T, *options)
-
+    options = (float(steepness), surrogate, backend, compute_value, average)
+    losses = _row_losses(rows_S, rows_T, *options)
     if average:
         return losses
     if mask is not None:
@@ -178,7 +177,10 @@ def check_options(
     compute_value: bool,
 ) -> None:
     """Raises TypeError or ValueError for what is wrong whatever the logits will be."""
-    if not isinstance(steepness, Real) or isinstance(steepness, bool):
+    # An abstract class is asked only where the plain type is not the answer: it takes a while.
+    if type(steepness) is not float and (
+        not isinstance(steepness, Real) or isinstance(steepness, bool)
+    ):
         raise TypeError(f'steepness must be a number, got {type(steepness).__name__}')
     if not 0 < steepness < math.inf:
         raise ValueError(f'steepness must be positive and finite, got {steepness}')
@@ -187,7 +189,7 @@ def check_options(
     if reduction not in REDUCTIONS:
         raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
     for name, value in (('standardize', standardize), ('compute_value', compute_value)):
-        if not isinstance(value, bool):
+        if value is not True and value is not False:
             raise TypeError(f'{name} must be a bool, got {type(value).__name__}')
     if backend != 'auto' and backend not in BACKENDS:
         known = ', '.join(repr(name) for name in ('auto', *BACKENDS))
@@ -234,7 +236,7 @@ def _check_logits(preds_S: Tensor, preds_T: Tensor) -> None:
 
 
 def _check_dim(preds_S: Tensor, dim: int) -> int:
-    if not isinstance(dim, Integral) or isinstance(dim, bool):
+    if type(dim) is not int and (not isinstance(dim, Integral) or isinstance(dim, bool)):
         raise TypeError(f'dim must be an int, got {type(dim).__name__}')
     if not -preds_S.dim() <= dim < preds_S.dim():
         raise ValueError(

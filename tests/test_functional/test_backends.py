@@ -149,6 +149,24 @@ def test_many_classes(backend, algorithm, steepness, dtype):
     assert_close(result, expected, steepness)
 
 
+@pytest.mark.parametrize('backend', ['eager', pytest.param('numba', marks=needs_numba)])
+@pytest.mark.parametrize('steepness', STEEPNESS)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('num_classes', [2, 10, 100, 700])
+def test_average_is_the_mean_and_its_gradient(backend, steepness, dtype, num_classes):
+    torch.manual_seed(0)
+    preds_S, preds_T = torch.randn(2, 11, num_classes, dtype=dtype)
+    arguments = (preds_S, preds_T, steepness, 'product')
+    losses, grad = BACKENDS[backend].rank_loss(*arguments, True)
+    mean, mean_grad = BACKENDS[backend].rank_loss(*arguments, True, average=True)
+    tolerance = dict(rtol=1e-6, atol=1e-9) if dtype == torch.float32 else dict(rtol=1e-12, atol=0)
+    torch.testing.assert_close(mean, losses.mean(), **tolerance)
+    torch.testing.assert_close(mean_grad, grad / 11, **tolerance)
+    zero, mean_grad_alone = BACKENDS[backend].rank_loss(*arguments, True, False, True)
+    assert zero == 0
+    assert torch.equal(mean_grad_alone, mean_grad)
+
+
 @needs_numba
 @pytest.mark.parametrize('kind', ['plain', 'ties', 'cluster'])
 @pytest.mark.parametrize('algorithm', ['window', 'sweep', 'grid'])
@@ -253,6 +271,15 @@ def test_auto_falls_back_without_numba(monkeypatch):
     assert choose_backend('auto', device, torch.float32, 10, 'product') == 'eager'
     with pytest.raises(RuntimeError, match='Numba is not there'):
         choose_backend('numba', device, torch.float32, 10, 'product')
+
+
+@needs_numba
+def test_code_on_disk_is_that_of_all_its_sources():
+    """A function's code holds that of the functions it calls, which are in other files."""
+    from mmkendall.functional.backends.numba_loops import basics, choice, dense, grid, sweep
+
+    for run in (choice.choose_algorithms, dense.dense_rows, grid.grid_rows, sweep.sweep_rows):
+        assert run._cache._cache_file._source_stamp == basics.SOURCES
 
 
 def test_importing_the_package_leaves_numba_alone():

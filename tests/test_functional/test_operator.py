@@ -103,12 +103,15 @@ def test_compiles_with_inductor_beside_other_losses():
     torch.testing.assert_close(gradient(loss, preds_S), gradient(expected, preds_S))
 
 
-@pytest.mark.parametrize('backend', ['auto', 'reference'])
-def test_autocast_changes_nothing(backend):
-    preds_S, preds_T = draw(8, 50)
-    expected = kendall_rank_loss(preds_S, preds_T, standardize=True, backend=backend)
+@pytest.mark.parametrize('steepness', [1.0, 100.0])
+@pytest.mark.parametrize('num_classes', [50, 300])
+@pytest.mark.parametrize('backend', ['auto', 'eager', 'reference'])
+def test_autocast_changes_nothing(backend, num_classes, steepness):
+    preds_S, preds_T = draw(8, num_classes)
+    arguments = dict(preds_T=preds_T, steepness=steepness, standardize=True, backend=backend)
+    expected = kendall_rank_loss(preds_S, **arguments)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        loss = kendall_rank_loss(preds_S, preds_T, standardize=True, backend=backend)
+        loss = kendall_rank_loss(preds_S, **arguments)
     assert loss.dtype == torch.float32
     assert torch.equal(loss, expected)
     assert torch.equal(gradient(loss, preds_S), gradient(expected, preds_S))

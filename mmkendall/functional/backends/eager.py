@@ -73,12 +73,14 @@ def rank_loss(
 
     grad = torch.zeros_like(preds_S) if need_grad else preds_S.new_empty(0)
     agreement = []
-    for first in range(0, num_rows, rows):
-        part = slice(first, first + rows)
-        grad_part = grad[part] if need_grad else None
-        agreement.append(
-            run(preds_S[part], preds_T[part], steepness, surrogate, grad_part, compute_value)
-        )
+    # Autocast would take the matrix products to half precision.
+    with torch.autocast(preds_S.device.type, enabled=False):
+        for first in range(0, num_rows, rows):
+            part = slice(first, first + rows)
+            grad_part = grad[part] if need_grad else None
+            agreement.append(
+                run(preds_S[part], preds_T[part], steepness, surrogate, grad_part, compute_value)
+            )
     pairs = num_classes * (num_classes - 1)
     poison = zero_or_nan(preds_S, preds_T)
     if need_grad:

@@ -10,10 +10,10 @@ range of the row's logits, and takes the fastest that can take the row:
     ``'diffkendall'``, and where k times a range is under 0.5.
 ``lanes``
     The same for eight rows at once, one in each lane of a vector, with exponents that are split
-    off, so that any k costs the same. For a batch of up to about a thousand classes.
+    off, so that any k costs the same. For a batch of up to a few hundred classes.
 ``window``
-    The logits are sorted; only pairs closer than 9 / k (20 / k in float64) need their tanh, order
-    counts for all others. For large k times range. Not for ``'diffkendall'``.
+    The classes are put in order; only pairs closer than 9 / k (20 / k in float64) need their tanh,
+    order counts for all others. For large k times range. Not for ``'diffkendall'``.
 ``sweep``
     What ``window`` computes, but O(C): a walk through each order with a spline of all tanh seen
     so far, and the pairs that are closer than 9 / k in both logits. For large k and thousands of
@@ -21,7 +21,7 @@ range of the row's logits, and takes the fastest that can take the row:
 ``grid``
     The classes are spread on a grid over (teacher, student) in steps of 1 / (4 k) by B-splines,
     the two tanh become convolutions, and the gradient is read off. O(C) for a given range, so it
-    serves small k and large C. At most 1,400,000 nodes.
+    serves small k and hundreds of classes or more. At most 1,400,000 nodes.
 
 ``lanes``, ``sweep`` and ``grid`` are for ``'product'`` in float32, with k times both ranges at
 least 0.5.
@@ -33,6 +33,7 @@ enough work and never inherited by a fork. One thread runs in the caller's own.
 from __future__ import annotations
 
 import functools
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,14 +42,9 @@ from torch import Tensor
 
 # In the order of the codes in numba_loops.choice.
 ALGORITHMS = ('dense', 'lanes', 'window', 'sweep', 'grid')
-GRID = ALGORITHMS.index('grid')
 SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2}
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
-# Rows share matrix products up to this many nodes in all.
-MAX_GRID_NODES = 50_000
-# A grid with more nodes along its two sides is convolved by loops.
-MAX_MATRIX_SIDES = 260
 # Rows that `lanes` takes at once. Other algorithms lose little by such parts.
 LANES = 8
 
@@ -74,13 +70,19 @@ def unavailable(
 
 @functools.lru_cache(maxsize=1)
 def _loops() -> tuple:
-    """What runs each code of numba_loops.choice; the grid takes several calls."""
-    from mmkendall.functional.backends.numba_loops.dense import dense_rows
-    from mmkendall.functional.backends.numba_loops.lanes import lanes_rows
-    from mmkendall.functional.backends.numba_loops.sweep import sweep_rows
-    from mmkendall.functional.backends.numba_loops.window import narrow_window_rows, window_rows
+    """The choice, what runs each code that it may give, and the mean."""
+    from mmkendall.functional.backends.numba_loops import choice, dense, grid, lanes, sweep, window
 
-    return dense_rows, lanes_rows, window_rows, sweep_rows, None, narrow_window_rows
+    algorithms = (
+        *(dense.dense_rows, lanes.lanes_rows, window.window_rows, sweep.sweep_rows),
+        *(grid.grid_rows, window.narrow_window_rows),
+    )
+    return choice.choose_algorithms, algorithms, choice.mean_loss
+
+
+@functools.lru_cache(maxsize=8)
+def _all_rows(num_rows: int):
+    return torch.arange(num_rows).numpy()
 
 
 def rank_loss(
@@ -101,83 +103,42 @@ def rank_loss(
     Raises:
         ValueError: an algorithm that isn't known or can't take a row of this input.
     """
-    import numpy as np
-
-    from mmkendall.functional.backends.numba_loops.choice import choose_algorithms
-
     if algorithm != 'auto' and algorithm not in ALGORITHMS:
         raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
+    choose, algorithms, mean_loss = _loops()
     forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
     num_rows, num_classes = preds_S.shape
-    data = (preds_S.detach().numpy(), preds_T.detach().numpy(), steepness)
-    loss = np.empty(num_rows, data[0].dtype)
-    grad = np.empty((num_rows if need_grad else 0, num_classes), data[0].dtype)
-    codes, sizes = np.empty(num_rows, np.int8), np.zeros((num_rows, 2), np.int32)
-    code = SURROGATE_CODES[surrogate]
-    seconds = choose_algorithms(*data, code, forced, codes, sizes)
+    loss = torch.empty(num_rows, dtype=preds_S.dtype)
+    grad = torch.empty(num_rows if need_grad else 0, num_classes, dtype=preds_S.dtype)
+    data = (preds_S.detach().numpy(), preds_T.detach().numpy())
+    data = (*data, steepness, SURROGATE_CODES[surrogate])
+    weight = 1 / num_rows if average else 1.0
+    results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
-    results = (need_grad, compute_value, loss, grad)
-    lowest, highest = codes.min(), codes.max()
-    for number in range(lowest, highest + 1):
-        rows = np.arange(num_rows) if lowest == highest else (codes == number).nonzero()[0]
+    codes, lowest, highest, seconds = choose(*data, forced)
+    for code in range(lowest, highest + 1):
+        rows = _all_rows(num_rows) if lowest == highest else (codes == code).nonzero()[0]
         if len(rows) == 0:
             continue
-        share = seconds * len(rows) / num_rows
-        if number == -2:
+        if code == -2:
             raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
-        if number == -1:  # A NaN or an infinity.
-            loss[rows] = np.nan
-            grad[rows if need_grad else ()] = np.nan
-        elif number == GRID:
-            _run_grid(data, rows, sizes, share, results)
+        if code == -1:  # A NaN or an infinity.
+            loss[rows] = math.nan
+            grad[rows if need_grad else ()] = math.nan
         else:
-            _share_rows(share, rows, _loops()[number], (*data, code), results)
-    loss, grad = torch.from_numpy(loss), torch.from_numpy(grad if need_grad else grad.reshape(-1))
-    return (loss.mean(), grad.div_(num_rows)) if average else (loss, grad)
-
-
-def _run_grid(data, rows, sizes, seconds: float, results) -> None:
-    """Spread, convolve, read off; some rows at a time.
-
-    With W the spread grid and c samples of tanh, Q = c W c^T: the agreement is <W, Q>, and the
-    gradient is the derivative of Q's spline at the class.
-    """
-    from mmkendall.functional.backends.numba_loops import grid as kernels
-
-    need_grad, compute_value, loss, grad = results
-    num_classes = data[0].shape[1]
-    height, width = (int(size) for size in sizes[rows].max(0))
-    at_once = max(1, MAX_GRID_NODES // (height * width))
-    if height + width <= MAX_MATRIX_SIDES:
-        matrix_T = torch.from_numpy(kernels.convolution_matrix(height))
-        matrix_S = torch.from_numpy(kernels.convolution_matrix(width)).t()
-    for first in range(0, len(rows), at_once):
-        some = rows[first : first + at_once]
-        share = seconds * len(some) / len(rows)
-        grid = torch.zeros(len(some), height, width)
-        _share_rows(share, some, kernels.spread_rows, data, (some, grid.numpy()))
-        if height + width <= MAX_MATRIX_SIDES:
-            field = torch.matmul(torch.matmul(matrix_T, grid), matrix_S)
-        else:
-            field = torch.empty_like(grid)
-            for one_grid, one_field in zip(grid.numpy(), field.numpy(), strict=True):
-                kernels.convolve(one_grid, one_field)
-        loss[some] = 0
-        if compute_value:
-            total = grid.mul_(field).sum(dim=(1, 2)).double()
-            loss[some] = 1 - total.numpy() / (num_classes * (num_classes - 1))
-        if need_grad:
-            _share_rows(share, some, kernels.gather_rows, data, (some, field.numpy(), grad))
+            _share_rows(seconds * len(rows) / num_rows, rows, algorithms[code], data, results)
+    if average:
+        losses, loss = loss, torch.empty((), dtype=loss.dtype)
+        mean_loss(losses.numpy(), loss.numpy())
+    return loss, grad if need_grad else grad.view(-1)
 
 
 def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
     """Writes Kendall's tau-b of contiguous rows (N, C) into ``tau`` (N,), float64."""
-    import numpy as np
-
     from mmkendall.functional.backends.numba_loops.tau import tau_b_rows
 
     data = (rows_S.detach().numpy(), rows_T.detach().numpy())
-    rows = np.arange(rows_S.shape[0])
+    rows = _all_rows(rows_S.shape[0])
     # About 50 ns for each class.
     _share_rows(rows_S.numel() * 5e-8, rows, tau_b_rows, data, (tau.numpy(),))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 from numba import njit, types
@@ -13,15 +16,29 @@ EXACT_ORDER = {'contract', 'nsz'}
 LANES = 8
 
 
+def _digest_of_sources():
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob('*.py')):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+SOURCES = _digest_of_sources()
+
+
 def compiled(function=None, *, fastmath=FASTMATH):
     """``njit`` as every loop here wants it: no lock on the interpreter, code kept on disk."""
 
     def compile_(function):
         options = dict(nogil=True, fastmath=fastmath, error_model='numpy')
         try:
-            return njit(cache=True, **options)(function)
+            dispatcher = njit(cache=True, **options)(function)
         except RuntimeError:  # Neither the package nor the user has a folder to write to.
             return njit(**options)(function)
+        # Numba asks only whether the function's own file has changed, not those that it calls.
+        with contextlib.suppress(AttributeError):
+            dispatcher._cache._cache_file._source_stamp = SOURCES
+        return dispatcher
 
     return compile_ if function is None else compile_(function)
 

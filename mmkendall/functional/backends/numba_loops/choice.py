@@ -17,6 +17,7 @@ from mmkendall.functional.backends.numba_loops.dense import RATIO_RANGE
 from mmkendall.functional.backends.numba_loops.grid import grid_size
 from mmkendall.functional.backends.numba_loops.spline import STEP
 from mmkendall.functional.backends.numba_loops.sweep import line_size
+from mmkendall.functional.backends.numba_loops.window import MAX_CELLS
 
 NOT_POSSIBLE, NOT_FINITE = -2, -1
 DENSE, LANES, WINDOW, SWEEP, GRID = range(5)
@@ -35,8 +36,6 @@ MAX_EXPONENT = 1e8
 MIN_LANES_CLASSES, MAX_LANES_CLASSES = 17, 2500
 # What a node costs beyond which its convolution is not a matrix product.
 CONVOLVED_NODE = 7.0
-# Spreading, convolving and reading off are several calls for a batch.
-CALL = 1.2e5
 # The narrow window sums float32 one after the other, which loses 1e-6 for so many.
 MAX_NEAR = 1000
 # The share of the pairs less than 9 / k apart is about this over k times the range.
@@ -44,23 +43,25 @@ NEAR_SHARE = 44.0
 
 
 @compiled
-def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, sizes):
-    """Writes the fastest algorithm for each row, or ``forced`` (-1: none); estimates the seconds.
+def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
+    """The fastest algorithm for each row, or ``forced`` (-1: none), and an estimate of the time.
 
-    ``sizes`` (N, 2) gets the nodes along t and s of the rows that can take the grid.
-
-    The costs are nanoseconds measured on one core with 256-bit vectors; only their ratios matter.
+    Returns the codes (N,), the lowest and the highest of them, and the seconds. The costs are
+    nanoseconds measured on one core with 256-bit vectors; only their ratios matter.
     """
     num_rows, count = preds_S.shape
     is_single = preds_S.itemsize == 4
     wide = 1.0 if is_single else 2.5
     pairs = count * (count - 1) / 2
     seconds = 0.0
+    codes = np.empty(num_rows, np.int8)
+    lowest, highest = NARROW_WINDOW, NOT_POSSIBLE
     costs = np.empty(NUM_ALGORITHMS)
     for row in range(num_rows):
         s, t = preds_S[row], preds_T[row]
         if not (all_finite(s) and all_finite(t)):
             codes[row] = NOT_FINITE
+            lowest, highest = min(lowest, NOT_FINITE), max(highest, NOT_FINITE)
             continue
         min_S, max_S, min_T, max_T = logit_ranges(s, t)
         range_S, range_T = steepness * (max_S - min_S), steepness * (max_T - min_T)
@@ -81,11 +82,11 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, siz
         if surrogate == PRODUCT and is_single and narrow >= MIN_RANGE:
             # Before anything is rounded to an integer: a logit may be as large as 1e38.
             if largest <= MAX_EXPONENT:
-                if near_S <= MAX_NEAR * count:
+                if near_S <= MAX_NEAR * count and wider <= 9.0 * MAX_CELLS * count:
                     is_narrow = True
-                    costs[WINDOW] = 1500.0 + 55.0 * count + 0.6 * near_S + 0.35 * near_T
+                    costs[WINDOW] = 1000.0 + 24.0 * count + 0.5 * near_S + 0.13 * near_T
                 if MIN_LANES_CLASSES <= count <= MAX_LANES_CLASSES or forced == LANES:
-                    costs[LANES] = (0.45 * pairs + 12.0 * count) * EIGHT / min(num_rows, EIGHT)
+                    costs[LANES] = (0.37 * pairs + 4.0 * count) * EIGHT / min(num_rows, EIGHT)
                 line = line_size(wider, 1.0)
                 if line <= max(MAX_LINE, MAX_LINE_PER_CLASS * count):
                     both = near_S * near_T / pairs
@@ -93,9 +94,8 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, siz
             if range_S * range_T <= MAX_NODES * STEP**2:
                 height, width = grid_size(range_T, 1.0), grid_size(range_S, 1.0)
                 if height * width <= MAX_NODES:
-                    sizes[row, 0], sizes[row, 1] = height, width
-                    each_node = min((height + width) * 0.027, CONVOLVED_NODE)
-                    costs[GRID] = CALL / num_rows + 45.0 * count + height * width * each_node
+                    each_node = min((height + width) * 0.0135, CONVOLVED_NODE)
+                    costs[GRID] = 500.0 + 20.0 * count + height * width * each_node
 
         if forced >= 0:
             codes[row] = forced if costs[forced] < np.inf else NOT_POSSIBLE
@@ -104,4 +104,14 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced, codes, siz
         seconds += costs[max(codes[row], 0)] * 1e-9
         if codes[row] == WINDOW and is_narrow:
             codes[row] = NARROW_WINDOW
-    return seconds
+        lowest, highest = min(lowest, codes[row]), max(highest, codes[row])
+    return codes, lowest, highest, seconds
+
+
+@compiled
+def mean_loss(losses, mean):
+    """Writes the mean of ``losses`` (N,) into ``mean`` ()."""
+    total = 0.0
+    for loss in losses:
+        total += np.float64(loss)
+    mean[()] = total / losses.shape[0]

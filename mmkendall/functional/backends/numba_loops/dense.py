@@ -126,7 +126,9 @@ def _fill_ratio(logits, lowest, highest, scale, ratio, difference):
 
 
 @compiled
-def dense_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad):
+def dense_rows(
+    preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, weight, loss, grad
+):
     """Every pair of classes: any input, O(C^2)."""
     num_classes = preds_S.shape[1]
     table = np.zeros((5, num_classes + LANES), preds_S.dtype)
@@ -135,7 +137,7 @@ def dense_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_val
     sums = np.empty(num_classes, np.float64)
     scale64 = 2.0 * steepness / math.log(2.0)
     pairs = num_classes * (num_classes - 1) / 2
-    factor = -4.0 * steepness / pairs
+    factor = -4.0 * steepness * weight / pairs
     one, limit, scale = constants(preds_S, scale64)
     for row in rows:
         s, t = preds_S[row], preds_T[row]

@@ -24,7 +24,9 @@ STRIP = 128
 
 
 @compiled
-def lanes_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad):
+def lanes_rows(
+    preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, weight, loss, grad
+):
     """Every pair of classes, eight rows at once; ``product`` in float32, k times |logit| < 1e8."""
     count = preds_S.shape[1]
     logits = np.empty(count * LANES, np.float32)
@@ -34,7 +36,7 @@ def lanes_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_val
     strip_totals, totals = np.empty(LANES, np.float32), np.empty(LANES, np.float64)
     scale = 2.0 * steepness / math.log(2.0)
     pairs = count * (count - 1) / 2
-    factor = np.float32(-4.0 * steepness / pairs)
+    factor = np.float32(-4.0 * steepness * weight / pairs)
     for first in range(0, rows.shape[0], LANES):
         # The last row stands in for those that are missing.
         last = min(LANES, rows.shape[0] - first) - 1

@@ -17,6 +17,7 @@ import math
 import numpy as np
 
 from mmkendall.functional.backends.numba_loops.basics import (
+    EXACT_ORDER,
     LANES,
     compiled,
     logit_ranges,
@@ -71,7 +72,8 @@ def line_size(logit_range, steepness):
     return int(logit_range * steepness / STEP) + 2 * REACH + 2
 
 
-@compiled
+# In the order that is written: the sum of the tails is smaller than the tail at f = 0.
+@compiled(fastmath=EXACT_ORDER)
 def _add_tails(nodes, f):
     p0, p1, p2 = TAIL_PIECES[0], TAIL_PIECES[1], TAIL_PIECES[2]
     p3, p4, p5 = TAIL_PIECES[3], TAIL_PIECES[4], TAIL_PIECES[5]
@@ -104,7 +106,7 @@ def _seen_between(words, start, stop):
     return seen
 
 
-@compiled
+@compiled(fastmath=EXACT_ORDER)
 def _sweep(order, logits, ranks, lowest, scale, need_value, need_slope, buffers, slope):
     """Over the pairs of ``order``, tanh of the later class less the earlier, less its sign.
 
@@ -221,7 +223,9 @@ def _fill_bins(s, t, order_S, ranks_T, lowest, steepness, binned_s, bins, starts
 
 
 @compiled
-def sweep_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad):
+def sweep_rows(
+    preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, weight, loss, grad
+):
     """``product`` in float32 with k times |logit| < 1e8; many classes for the logits' range."""
     count = preds_S.shape[1]
     sorting = sort_buffers(count)
@@ -233,7 +237,7 @@ def sweep_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_val
     slope = np.empty(count, np.float32)
     nodes_per_logit = steepness / STEP
     pairs = count * (count - 1) / 2
-    factor = np.float32(-steepness / pairs)
+    factor = np.float32(-steepness * weight / pairs)
     width = 9.0 / steepness
     for row in rows:
         s, t = preds_S[row], preds_T[row]

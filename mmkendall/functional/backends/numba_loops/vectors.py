@@ -200,6 +200,71 @@ def convolve_lanes(typingctx, source, first, stride, kernel, target, target_firs
     return types.void(source, index, index, kernel, target, index), build
 
 
+def _make_tile(rows, vectors):
+    @intrinsic
+    def tile(typingctx, a, a_first, a_step, b, b_first, b_step, c, c_first, c_step, depth):
+        def build(context, builder, signature, values):
+            arguments = _Arguments(context, builder, signature, values)
+            _, a_first, a_step, _, b_first, b_step, _, c_first, c_step, depth = values
+            columns = [arguments.index(column * LANES) for column in range(vectors)]
+            sums = _Sums(arguments, rows * vectors)
+            with cgutils.for_range(builder, depth) as loop:
+                a_line = builder.add(a_first, builder.mul(loop.index, a_step))
+                b_line = builder.add(b_first, builder.mul(loop.index, b_step))
+                line = [
+                    arguments.load(arguments.pointer(3, builder.add(b_line, column)))
+                    for column in columns
+                ]
+                products = []
+                for row in range(rows):
+                    place = arguments.element(0, builder.add(a_line, arguments.index(row)))
+                    weight = _Vector(builder, arguments.splat(builder.load(place)))
+                    products += [weight * vector for vector in line]
+                sums.add(*products)
+            for row in range(rows):
+                line = builder.add(c_first, builder.mul(c_step, arguments.index(row)))
+                for number, column in enumerate(columns):
+                    place = arguments.pointer(6, builder.add(line, column))
+                    arguments.store(sums[row * vectors + number], place)
+            return context.get_dummy_value()
+
+        index = types.int64
+        where = (index, index)
+        return types.void(a, *where, b, *where, c, *where, index), build
+
+    return tile
+
+
+# Elements of the product of the transpose of ``a`` and ``b``, flat and in rows of ``*_step``: as
+# many as there are registers for.
+wide_tile = _make_tile(4, 2)
+tall_tile = _make_tile(8, 1)
+
+
+@intrinsic
+def mirror_sums(typingctx, odd, even, line):
+    """``even + odd`` into the first half of ``line``, ``even - odd`` reversed into the second."""
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        make = context.make_array(signature.args[0])(context, builder, values[0])
+        half = builder.extract_value(make.shape, 0)
+        last = builder.sub(builder.add(half, half), arguments.index(LANES))
+        undefined = ir.Constant(FLOATS, ir.Undefined)
+        reverse = ir.Constant(INTS, list(reversed(range(LANES))))
+        zero, eight = arguments.index(0), arguments.index(LANES)
+        with cgutils.for_range_slice(builder, zero, half, eight, INDEX) as (x, _):
+            own_odd = arguments.load(arguments.pointer(0, x))
+            own_even = arguments.load(arguments.pointer(1, x))
+            arguments.store(own_even + own_odd, arguments.pointer(2, x))
+            less = builder.shuffle_vector((own_even - own_odd).value, undefined, reverse)
+            place = arguments.pointer(2, builder.sub(last, x))
+            arguments.store(_Vector(builder, less), place)
+        return context.get_dummy_value()
+
+    return types.void(odd, even, line), build
+
+
 class _Exponentials:
     """exp(2kx) as ``parts * 2**powers``, two arrays that are arguments of an intrinsic."""
 

@@ -12,6 +12,7 @@ from mmkendall.functional.backends.numba_loops.basics import (
     compiled,
     constants,
     exp2,
+    logit_ranges,
     split_exponent,
 )
 from mmkendall.functional.backends.numba_loops.order import (
@@ -28,6 +29,8 @@ from mmkendall.functional.backends.numba_loops.vectors import (
 
 # Classes whose neighbours at one distance are taken together.
 BLOCK = 128
+# For each class; more take longer than what they save.
+MAX_CELLS = 4
 
 
 def _make_window(pair):
@@ -145,7 +148,9 @@ def _teacher_ties(t, ranks):
 
 
 @compiled
-def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad):
+def window_rows(
+    preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, weight, loss, grad
+):
     """Only the pairs whose tanh is not yet +-1, after sorting; order counts for the others.
 
     T S = o_t o_s + (T - o_t) o_s + T (S - o_s), with o = +-1 by position after sorting: a count of
@@ -164,7 +169,7 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
     mirror = np.empty(count, preds_S.dtype)
     one, limit, scale = constants(preds_S, 2.0 * steepness / math.log(2.0))
     pairs = count * (count - 1) / 2
-    factor = -4.0 * steepness / pairs
+    factor = -4.0 * steepness * weight / pairs
     # tanh is 1 to within the dtype beyond this.
     width = (9.0 if preds_S.itemsize == 4 else 20.0) / steepness
     for row in rows:
@@ -197,79 +202,123 @@ def window_rows(preds_S, preds_T, steepness, surrogate, rows, need_grad, need_va
 
 
 @compiled
-def _around(logits, i, begin, end, width):
-    """Between which places the classes are that are near any of ``i`` to ``i + LANES``.
+def cells_for(logit_range, steepness, count):
+    """How many cells a range takes, and how many of them are 9 / k wide.
 
-    ``logits`` ascend; ``begin`` and ``end`` go from call to call.
+    Four, or fewer where four would make more than ``MAX_CELLS`` for each class.
     """
-    count = logits.shape[0]
-    last = min(i + LANES, count) - 1
-    while logits[i] - logits[begin] >= width:
-        begin += 1
-    end = max(end, i + 1)
-    while end < count and logits[end] - logits[last] < width:
-        end += 1
-    return begin, end
+    widths = logit_range * steepness / 9.0
+    parts = min(4, max(1, int(MAX_CELLS * count / max(widths, 1.0))))
+    # One more for what float32 rounds up.
+    return int(widths * parts) + 2, parts
+
+
+@compiled
+def _fill_cells(logits, lowest, scale, cells, starts):
+    """The cell of each class into ``cells``, and the classes in the cells before each."""
+    for i in range(logits.shape[0]):
+        cells[i] = np.int32((logits[i] - lowest) * scale)
+    starts[:] = 0
+    for cell in cells:
+        starts[cell + 1] += 1
+    for n in range(1, starts.shape[0]):
+        starts[n] += starts[n - 1]
+
+
+@compiled
+def _reaches(cells, ends, parts, before, after):
+    """For eight classes at a time, how many places away one of those may be that are near.
+
+    ``cells`` ascend; those from ``parts`` cells before to ``parts`` cells after are near. The
+    first of ``ends`` is that of the cell just before all those of the first cell.
+    """
+    last = ends[2 * parts + 1 :]
+    for block in range(before.shape[0]):
+        first = block * LANES
+        down = up = 0
+        for place in range(first, min(first + LANES, cells.shape[0])):
+            down = max(down, place - ends[cells[place]])
+            up = max(up, last[cells[place]] - 1 - place)
+        before[block], after[block] = down, up
 
 
 @compiled
 def narrow_window_rows(
-    preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, loss, grad
+    preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, weight, loss, grad
 ):
-    """``window_rows`` for ``product`` in float32 with k times |logit| < 1e8, in vectors."""
+    """``window_rows`` for ``product`` in float32 with k times |logit| < 1e8, in vectors.
+
+    The classes are ordered by cells alone: any order will do for o among those that are near.
+    """
     count = preds_S.shape[1]
-    buffers = sort_buffers(count)
+    cells, ordered_cells = np.empty(count, np.int32), np.empty(count, np.int32)
+    ranks_S, ordered = np.empty(count, np.int32), np.empty(count, np.float32)
+    blocks = (count + LANES - 1) // LANES
+    before, after = np.empty(blocks, np.int64), np.empty(blocks, np.int64)
     words, words_before, groups_before = bit_buffers(count)
-    order, ranks_S = np.empty(count, np.int32), np.empty(count, np.int32)
-    s, t = np.empty(count, np.float32), np.empty(count, np.float32)
     # A vector's worth of room on either side, for classes that are far from all others.
     inside = slice(LANES, LANES + count)
     room = count + 3 * LANES
     powers_S, parts_S = np.empty(room, np.int32), np.ones(room, np.float32)
     powers_T, parts_T = np.zeros(room, np.int32), np.ones(room, np.float32)
+    other = np.empty(count, np.float32)
     ranks, slopes = np.zeros(room, np.int32), np.empty(room, np.float32)
     totals = np.empty(LANES, np.float32)
+    table = np.empty(0, np.int32)
     pairs = count * (count - 1) / 2
-    factor = np.float32(-4.0 * steepness / pairs)
+    factor = np.float32(-4.0 * steepness * weight / pairs)
     scale = 2.0 * steepness / math.log(2.0)
-    width = np.float32(9.0 / steepness)
     for row in rows:
-        argsort(preds_S[row], order, 4, buffers)
-        for i in range(count):
-            s[i] = preds_S[row, order[i]]
-            t[i] = preds_T[row, order[i]]
-            ranks_S[order[i]] = i
-        split_exponent(s, scale, powers_S[inside], parts_S[inside])
-        split_exponent(t, scale, powers_T[inside], parts_T[inside])
-        powers_S[:LANES] = powers_S[LANES] - 2 * FARTHEST
-        for n in range(LANES + count, room):
-            powers_S[n] = powers_S[n - 1] + 2 * FARTHEST
+        s, t = preds_S[row], preds_T[row]
+        min_S, max_S, min_T, max_T = logit_ranges(s, t)
         value = 0.0
-        begin = end = 0
-        for i in range(0, count, LANES):
-            begin, end = _around(s, i, begin, end, width)
-            totals[:] = np.float32(0)
-            down, up = i + LANES - 1 - begin, end - i - 1
-            pairs_around(powers_T, parts_T, powers_S, parts_S, slopes, totals, LANES + i, down, up)
-            value += 2.0 * totals.sum()
-        if need_grad:
+        for axis in range(2 if need_value else 1):
+            logits = s if axis == 0 else t
+            lowest, highest = (min_S, max_S) if axis == 0 else (min_T, max_T)
+            num_cells, parts = cells_for(highest - lowest, steepness, count)
+            size = num_cells + 2 * parts + 2
+            if table.shape[0] < size:
+                table = np.empty(size, np.int32)
+            ends = table[parts + 1 : size]
+            table[: parts + 1] = 0
+            _fill_cells(
+                logits, np.float32(lowest), np.float32(steepness * parts / 9.0), cells, ends
+            )
+            # An end is where the next class of its cell goes, until there is none.
             for i in range(count):
-                grad[row, order[i]] = factor * slopes[LANES + i]
-        if not need_value:
+                place = ends[cells[i]]
+                ends[cells[i]] = place + 1
+                ordered[place], ordered_cells[place] = logits[i], cells[i]
+                if axis == 0:
+                    ranks_S[i], other[place] = place, t[i]
+                else:
+                    ranks[LANES + place] = ranks_S[i]
+            _reaches(ordered_cells, table[:size], parts, before, after)
+
+            powers, exps = (powers_S, parts_S) if axis == 0 else (powers_T, parts_T)
+            split_exponent(ordered, scale, powers[inside], exps[inside])
+            powers[:LANES] = powers[LANES] - 2 * FARTHEST
+            for n in range(LANES + count, room):
+                powers[n] = powers[n - 1] + 2 * FARTHEST
+            if axis == 0:
+                powers_T[:] = 0
+                split_exponent(other, scale, powers_T[inside], parts_T[inside])
+            for block in range(blocks):
+                first = LANES + block * LANES
+                totals[:] = np.float32(0)
+                if axis == 0:
+                    pairs_around(
+                        *(powers_T, parts_T, powers_S, parts_S, slopes, totals),
+                        *(first, before[block], after[block]),
+                    )
+                else:
+                    orders_after(powers_T, parts_T, ranks, totals, first, after[block])
+                value += 2.0 * totals.sum()
+            if axis == 0 and need_grad:
+                for i in range(count):
+                    grad[row, i] = factor * slopes[LANES + ranks_S[i]]
+        if need_value:
+            concordant = concordant_pairs(ranks[inside], words, words_before, groups_before)
+            loss[row] = 1.0 - (value + 2.0 * concordant - pairs) / pairs
+        else:
             loss[row] = 0.0
-            continue
-        argsort(preds_T[row], order, 4, buffers)
-        for i in range(count):
-            t[i] = preds_T[row, order[i]]
-            ranks[LANES + i] = ranks_S[order[i]]
-        value += 2.0 * concordant_pairs(ranks[inside], words, words_before, groups_before) - pairs
-        split_exponent(t, scale, powers_T[inside], parts_T[inside])
-        for n in range(LANES + count, room):
-            powers_T[n] = powers_T[n - 1] + 2 * FARTHEST
-        begin = end = 0
-        for i in range(0, count, LANES):
-            begin, end = _around(t, i, begin, end, width)
-            totals[:] = np.float32(0)
-            orders_after(powers_T, parts_T, ranks, totals, LANES + i, end - i - 1)
-            value += 2.0 * totals.sum()
-        loss[row] = 1.0 - value / pairs
