@@ -235,7 +235,7 @@ def _window(
             **_rowwise(num_classes, SORTED_CLASSES),
             **_build(preds_S),
         )
-        by_logit = list(zip(ascending, order, strict=True))
+        by_logit = [(ascending, order), (ascending[-1], order[-1])]  # the first begin them
     else:
         by_logit = [preds.sort(dim=1) for preds in (preds_S, preds_T)[:sorts]]
     kernels.near_pairs[grid](
