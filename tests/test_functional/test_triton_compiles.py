@@ -80,6 +80,8 @@ def record(monkeypatch, shape, steepness, surrogate, need_grad=True, **options):
 def compiled(source, options, arch):
     """The binary for NVIDIA GPUs of compute capability ``arch`` / 10."""
     target = triton.backends.compiler.GPUTarget('cuda', arch, 32)
+    known = triton.compiler.make_backend(target).parse_options({})
+    assert options.keys() <= vars(known).keys()  # else a launch would be refused
     return triton.compile(source, target=target, options=options).asm['cubin']
 
 
@@ -110,3 +112,18 @@ def test_compiles_without_spills(shape, steepness, options, arch, monkeypatch, t
     for source, choices in launches:
         found = spilled(compiled(source, choices, arch), tmp_path / 'cubin')
         assert found == 0, f'{source.name} spills {found} bytes'
+
+
+@pytest.mark.parametrize(
+    ('num_classes', 'steepness', 'surrogate', 'first'),
+    [
+        (511, 100.0, 'product', 'prepare'),
+        (512, 15.0, 'product', 'prepare'),
+        (512, 16.0, 'product', 'sort'),
+        (4096, 8.0, 'hard_teacher', 'near_pairs'),  # torch sorts
+        (4096, 8.0, 'diffkendall', 'prepare'),
+    ],
+)
+def test_chooses_by_classes_and_steepness(num_classes, steepness, surrogate, first, monkeypatch):
+    launches = record(monkeypatch, (2, num_classes), steepness, surrogate)
+    assert launches[0][0].name == first

@@ -28,9 +28,9 @@ from torch import Tensor
 
 MAX_CLASSES = 262_144
 ALGORITHMS = ('auto', 'dense', 'window')
-# Where the window pays for its two sorts.
-WINDOW_CLASSES = 512
-WINDOW_STEEPNESS = 16.0
+# Classes and steepness from which the window pays for its two sorts, by the instructions that a
+# pair takes and for logits of a standard deviation between 1 and 3.
+WINDOW_FROM = ((512, 16.0), (4096, 8.0))
 # 1 - tanh(9)^2 is half a unit in the last place of a float32 one.
 SATURATED = 9.0
 # Longer rows are sorted by torch.
@@ -96,7 +96,7 @@ def rank_loss(
         raise ValueError("algorithm='window' does not serve surrogate='diffkendall'")
     num_classes = preds_S.shape[1]
     if algorithm == 'auto':
-        many = num_classes >= WINDOW_CLASSES and steepness >= WINDOW_STEEPNESS
+        many = any(num_classes >= least[0] and steepness >= least[1] for least in WINDOW_FROM)
         algorithm = 'window' if many and surrogate != 'diffkendall' else 'dense'
     with torch.cuda.device_of(preds_S):
         run = _window if algorithm == 'window' else _dense
