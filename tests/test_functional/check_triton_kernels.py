@@ -17,6 +17,15 @@ CASES = [
     if (surrogate, algorithm) != ('diffkendall', 'window')
 ]
 
+SORTED_CLASSES = triton_cuda.SORTED_CLASSES
+
+
+@pytest.fixture(autouse=True)
+def _sorted_by_torch(monkeypatch):
+    """The interpreter takes long to sort, so there tests of the sort alone do it."""
+    if DEVICE == 'cpu':
+        monkeypatch.setattr(triton_cuda, 'SORTED_CLASSES', 0)
+
 
 def draw(num_rows, num_classes, spread=2.5, seed=0):
     generator = torch.Generator().manual_seed(seed)
@@ -69,12 +78,39 @@ def test_one_outlier(surrogate, algorithm):
 @pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
 def test_shares_of_the_columns_and_of_a_chunk(surrogate, algorithm, monkeypatch):
     monkeypatch.setattr(triton_cuda, 'MIN_COLUMNS', 50)
-    monkeypatch.setattr(triton_cuda, 'MIN_PROGRAMS', 9)
+    monkeypatch.setattr(triton_cuda, 'MIN_PROGRAMS', 36)
     if DEVICE == 'cpu':  # Compiled kernels can't see the change, which is for the interpreter.
         monkeypatch.setattr(triton_kernels, 'CHUNK', 64)
     preds_S, preds_T = draw(1, 190)
-    assert triton_cuda._grid(preds_S)[2] == 3
+    assert triton_cuda._grid(1, 190)[2] == 3
+    assert triton_cuda._circle(1, 190) == (6, 32, 4)
     check(preds_S, preds_T, 3.0, surrogate, algorithm)
+
+
+@pytest.mark.parametrize('surrogate', SURROGATES)
+@pytest.mark.parametrize(('most', 'circle'), [(1, (1, 192)), (2, (2, 96)), (3, (3, 64))])
+def test_blocks_of_several_tiles(most, circle, surrogate, monkeypatch):
+    monkeypatch.setattr(triton_cuda, 'MIN_BLOCKS', most)
+    monkeypatch.setattr(triton_cuda, 'MAX_BLOCKS', most)
+    assert triton_cuda._circle(1, 170)[:2] == circle
+    for steepness in (1.0, 40.0):  # by ratios and by differences
+        check(*draw(1, 170), steepness, surrogate, 'dense')
+
+
+@pytest.mark.parametrize('most', [0, SORTED_CLASSES])
+@pytest.mark.parametrize('num_classes', [2, 33])
+def test_sorts(num_classes, most, monkeypatch):
+    """With ties, signed zeros, and a row whose order no float32 comparison gives."""
+    monkeypatch.setattr(triton_cuda, 'SORTED_CLASSES', most)
+    preds_S, preds_T = draw(3, num_classes).round()
+    check(preds_S, preds_T, 7.0, 'product', 'window')
+    kept = triton_cuda.rank_loss(preds_S, preds_T, 7.0, 'product', True, algorithm='window')
+    for bits in (-1, 0x7FFFFFFF):  # NaN, the least and the greatest of all keys
+        preds_S[1, num_classes // 2 :] = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+        found = triton_cuda.rank_loss(preds_S, preds_T, 7.0, 'product', True, algorithm='window')
+        for now, before in zip(found, kept, strict=True):
+            assert now[1].isnan().all()
+            assert torch.equal(now[::2], before[::2])
 
 
 @pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
@@ -86,6 +122,37 @@ def test_value_alone(surrogate, algorithm):
     )
     assert torch.equal(losses, alone)
     assert grad.numel() == 0
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@pytest.mark.parametrize('shape', [(1, 2), (3, 37)])
+def test_average(shape, surrogate, algorithm):
+    preds = draw(*shape)
+    options = {'algorithm': algorithm}
+    losses, grad = triton_cuda.rank_loss(*preds, 5.0, surrogate, True, **options)
+    mean, mean_grad = triton_cuda.rank_loss(*preds, 5.0, surrogate, True, average=True, **options)
+    torch.testing.assert_close(mean, losses.double().mean().float(), rtol=0, atol=1e-7)
+    torch.testing.assert_close(mean_grad, grad / shape[0], rtol=1e-6, atol=1e-12)
+    alone, nothing = triton_cuda.rank_loss(*preds, 5.0, surrogate, False, average=True, **options)
+    assert torch.equal(mean, alone)
+    assert nothing.numel() == 0
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@pytest.mark.parametrize('average', [False, True])
+def test_gradient_alone(average, surrogate, algorithm):
+    preds_S, preds_T = draw(3, 37)
+    preds_S[1, 3] = float('nan')
+    options = {'average': average, 'algorithm': algorithm}
+    _, grad = triton_cuda.rank_loss(preds_S, preds_T, 5.0, surrogate, True, **options)
+    zeros, alone = triton_cuda.rank_loss(
+        preds_S, preds_T, 5.0, surrogate, True, compute_value=False, **options
+    )
+    assert torch.equal(alone.nan_to_num(7), grad.nan_to_num(7))
+    expected = torch.tensor([0.0, float('nan'), 0.0], device=DEVICE)
+    torch.testing.assert_close(
+        zeros, expected.mean() if average else expected, rtol=0, atol=0, equal_nan=True
+    )
 
 
 @pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
@@ -122,14 +189,80 @@ def test_through_the_public_function(dtype):
     )
 
 
-def test_a_row_that_is_not_finite_harms_no_other():
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@pytest.mark.parametrize(
+    ('bad', 'average'), [(float('nan'), False), (float('inf'), True), (-float('inf'), False)]
+)
+def test_a_row_that_is_not_finite_harms_no_other(bad, average, surrogate, algorithm):
     preds_S, preds_T = draw(4, 40)
-    preds_S[1, 3], preds_T[2, 5] = float('nan'), float('inf')
-    losses = kendall_rank_loss(preds_S, preds_T, 2.0, reduction='none', backend='triton')
-    assert losses.isnan().tolist() == [False, True, True, False]
+    clean, clean_grad = triton_cuda.rank_loss(
+        preds_S, preds_T, 2.0, surrogate, True, algorithm=algorithm
+    )
+    preds_S[1, 3] = preds_T[2, 5] = bad
+    losses, grad = triton_cuda.rank_loss(
+        preds_S, preds_T, 2.0, surrogate, True, average=average, algorithm=algorithm
+    )
+    assert grad[1:3].isnan().all()
+    if average:
+        assert losses.isnan()
+        torch.testing.assert_close(grad[::3], clean_grad[::3] / 4, rtol=1e-6, atol=1e-12)
+    else:
+        assert losses.isnan().tolist() == [False, True, True, False]
+        assert torch.equal(losses[::3], clean[::3])
+        assert torch.equal(grad[::3], clean_grad[::3])
 
 
-@pytest.mark.skipif(DEVICE == 'cpu', reason='too many classes for the interpreter')
+ON_CUDA = pytest.mark.skipif(DEVICE == 'cpu', reason='for a GPU')
+
+
+@ON_CUDA
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@pytest.mark.parametrize('shape', [(64, 100), (16, 1000), (2, 5000)])
+@pytest.mark.parametrize('average', [False, True])
+def test_captured_in_a_graph(average, shape, surrogate, algorithm):
+    preds_S, preds_T = draw(*shape)
+
+    def run():
+        return triton_cuda.rank_loss(
+            preds_S, preds_T, 10.0, surrogate, True, average=average, algorithm=algorithm
+        )
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # compiles, and lets the allocator settle
+        run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = run()
+    preds_S.copy_(draw(*shape, seed=1)[0])
+    graph.replay()
+    for found, expected in zip(captured, run(), strict=True):
+        assert torch.equal(found, expected)
+
+
+@ON_CUDA
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@pytest.mark.parametrize('shape', [(256, 1000), (64, 2048), (8, 21_841), (100_000, 19)])
+def test_the_same_bits_at_large_sizes(shape, surrogate, algorithm):
+    preds = draw(*shape)
+    options = {'average': True, 'algorithm': algorithm}
+    loss, grad = triton_cuda.rank_loss(*preds, 10.0, surrogate, True, **options)
+    for _ in range(5):
+        again = triton_cuda.rank_loss(*preds, 10.0, surrogate, True, **options)
+        assert torch.equal(again[0], loss)
+        assert torch.equal(again[1], grad)
+
+
+@ON_CUDA
+@pytest.mark.parametrize('algorithm', ['dense', 'window'])
+@pytest.mark.parametrize('steepness', [1.0, 10.0, 100.0])
+@pytest.mark.parametrize('shape', [(100, 1000), (37, 1111), (3, 2049)])
+def test_definition_at_real_sizes(shape, steepness, algorithm):
+    check(*draw(*shape), steepness, 'product', algorithm)
+
+
+@ON_CUDA
 @pytest.mark.parametrize('num_classes', [21_841, 128_256, 262_144])
 @pytest.mark.parametrize('steepness', [1.0, 100.0])
 def test_many_classes(num_classes, steepness):

@@ -2,9 +2,11 @@
 
 One pass over the pairs gives the value and the gradient; a pair lives in registers only, so memory
 beside the gradient is O(N C). Sums are taken in a fixed order: the same input gives the same bits.
+Nothing waits for the device, and all that is computed is computed there, so a call can be captured
+in a CUDA graph.
 
 ``dense``
-    All ordered pairs. Samples with ``steepness * (max - min)`` under 30 in both logits go by a
+    All pairs, each once. Samples with ``steepness * (max - min)`` under 30 in both logits go by a
     ratio of exponentials that are computed once for a class; the others take an exponential for
     each pair. The choice is made on the device, for each sample.
 ``window``
@@ -24,20 +26,25 @@ import os
 import torch
 from torch import Tensor
 
-from mmkendall.functional.backends.reference import zero_or_nan
-
 MAX_CLASSES = 262_144
 ALGORITHMS = ('auto', 'dense', 'window')
-# Where the window pays for its two sorts.
-WINDOW_CLASSES = 512
-WINDOW_STEEPNESS = 4.0
+# Classes and steepness from which the window pays for its two sorts, by the instructions that a
+# pair takes and for logits of a standard deviation between 1 and 3.
+WINDOW_FROM = ((512, 16.0), (4096, 8.0))
 # 1 - tanh(9)^2 is half a unit in the last place of a float32 one.
 SATURATED = 9.0
-BLOCK_I = 64
+# Longer rows are sorted by torch.
+SORTED_CLASSES = 2048
+BLOCK_I = 16
 BLOCK_J = 32
-# Two programs for each multiprocessor of an H100; columns are split where there are fewer.
-MIN_PROGRAMS = 264
+# Some waves of programs on an H100, each of one warp; columns are split where there are fewer.
+MIN_PROGRAMS = 8192
 MIN_COLUMNS = 256
+# Each block of classes takes half a float for a class. Few rows take more blocks than many.
+MIN_BLOCKS = 32
+MAX_BLOCKS = 128
+# A float32 accumulator takes this many columns in `all_pairs`.
+MAX_COLUMNS = 16_384
 
 
 @functools.cache
@@ -89,94 +96,111 @@ def rank_loss(
         raise ValueError("algorithm='window' does not serve surrogate='diffkendall'")
     num_classes = preds_S.shape[1]
     if algorithm == 'auto':
-        many = num_classes >= WINDOW_CLASSES and steepness >= WINDOW_STEEPNESS
+        many = any(num_classes >= least[0] and steepness >= least[1] for least in WINDOW_FROM)
         algorithm = 'window' if many and surrogate != 'diffkendall' else 'dense'
-    arguments = (preds_S, preds_T, steepness, surrogate, need_grad)
     with torch.cuda.device_of(preds_S):
-        if algorithm == 'window':
-            total, grads = _window(*arguments, compute_value)
-        else:  # The value comes with the gradient.
-            total, grads = _dense(*arguments)
-        losses = zero_or_nan(preds_S, preds_T)
-        if not need_grad:
-            grad = preds_S.new_empty(0)
-        elif grads.shape[0] == 1:
-            grad = grads[0].add_(losses.unsqueeze(1))
-        else:
-            grad = grads.sum(dim=0).add_(losses.unsqueeze(1))
-        if compute_value:
-            losses.add_(1 - total / (num_classes * (num_classes - 1)))
-        if average:
-            grad.div_(len(losses))
-        return losses.mean() if average else losses, grad
+        run = _window if algorithm == 'window' else _dense
+        return run(preds_S, preds_T, steepness, surrogate, need_grad, compute_value, average)
 
 
-def _grid(preds: Tensor) -> tuple[int, int, int]:
+def _nvidia(preds: Tensor) -> bool:
+    return preds.is_cuda and torch.version.hip is None
+
+
+def _build(preds: Tensor, registers: int = 128) -> dict[str, int | bool]:
+    """How a kernel is compiled."""
+    # Fused for speed alone: no result relies on the rounding of a product.
+    options = {'enable_fp_fusion': True}
+    if _nvidia(preds):
+        # Left to itself, ptxas may aim for more programs at a time and spill a few bytes.
+        options['maxnreg'] = registers
+    return options
+
+
+def _pairwise(preds: Tensor, surrogate: str) -> dict[str, str | int | bool]:
+    """What the kernels that compare classes are compiled for."""
+    return {
+        'SURROGATE': surrogate,
+        'BLOCK_I': BLOCK_I,
+        'BLOCK_J': BLOCK_J,
+        'PTX': _nvidia(preds),
+        'num_warps': 1,
+    }
+
+
+def _rowwise(num_classes: int, most: int) -> dict[str, int]:
+    """How many classes the other kernels take at a time."""
+    block = min(most, 1 << (num_classes - 1).bit_length())
+    return {'BLOCK': block, 'num_warps': max(1, block // 128)}
+
+
+def _circle(num_rows: int, num_classes: int) -> tuple[int, int, int]:
+    """Blocks of classes for ``all_pairs``, their size, and shares of their distances."""
+    most = max(MIN_BLOCKS, int(MAX_BLOCKS / num_rows**0.5))
+    block_size = BLOCK_J * -(-num_classes // (BLOCK_J * most))
+    blocks = -(-num_classes // block_size)
+    distances = blocks // 2 + 1
+    wanted = -(-MIN_PROGRAMS // (num_rows * blocks)), -(-distances * block_size // MAX_COLUMNS)
+    shares = min(distances, max(wanted))
+    return blocks, block_size, shares
+
+
+def _grid(num_rows: int, num_classes: int) -> tuple[int, int, int]:
     """Samples, blocks of classes, and shares of the classes that a block is compared with."""
-    num_rows, num_classes = preds.shape
     blocks = -(-num_classes // BLOCK_I)
     shares = min(-(-MIN_PROGRAMS // (num_rows * blocks)), num_classes // MIN_COLUMNS)
     return num_rows, blocks, max(1, shares)
 
 
-def _outputs(preds: Tensor, grid: tuple[int, int, int], need_grad: bool) -> tuple[Tensor, Tensor]:
-    """What each program finds: a part of the value, and the gradient by each share."""
-    totals = preds.new_empty(grid[0], grid[1] * grid[2], dtype=torch.float64)
-    grads = preds.new_empty(grid[2], *preds.shape) if need_grad else preds.new_empty(1)
-    return totals, grads
-
-
-def _constants(preds: Tensor, surrogate: str) -> dict[str, str | int | bool]:
-    """What the kernels are compiled for."""
-    return {
-        'SURROGATE': surrogate,
-        'BLOCK_I': BLOCK_I,
-        'BLOCK_J': BLOCK_J,
-        'PTX': preds.is_cuda and torch.version.hip is None,
-    }
-
-
-def _grad_scale(num_classes: int, steepness: float) -> float:
-    """Eq. 11's -2k / (C (C - 1)) and the 4 of 1 - tanh^2, which the kernels leave out."""
-    return -8 * steepness / (num_classes * (num_classes - 1))
-
-
 def _dense(
-    preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str, need_grad: bool
+    preds_S: Tensor,
+    preds_T: Tensor,
+    steepness: float,
+    surrogate: str,
+    need_grad: bool,
+    compute_value: bool,
+    average: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The sum of the agreement over ordered pairs (N,), and the gradient by each share."""
+    """By all pairs; the value comes with the gradient."""
     from mmkendall.functional.backends import triton_kernels as kernels
 
     num_rows, num_classes = preds_S.shape
-    grad_scale = _grad_scale(num_classes, steepness)
-    grid = _grid(preds_S)
-    totals, grads = _outputs(preds_S, grid, need_grad)
-    fits = torch.zeros(num_rows, dtype=torch.int32, device=preds_S.device)
-    options = {**_constants(preds_S, surrogate), 'NEED_GRAD': need_grad}
-    if surrogate != 'diffkendall':
-        exps = [torch.empty_like(preds_S) for _ in range(3)]
-        kernels.exponentials[(num_rows,)](
-            preds_S, preds_T, *exps, fits, steepness, num_classes, BLOCK=1024
-        )
-        kernels.pairs_by_ratio[grid](
-            preds_T, *exps, fits, totals, grads, grad_scale, num_classes, **options
-        )
-    order = fits  # read only with a window
-    kernels.pairs[grid](
+    blocks, block_size, shares = _circle(num_rows, num_classes)
+    nodes = preds_S.new_empty(3, num_rows, num_classes)
+    kinds = preds_S.new_empty(num_rows, dtype=torch.int32)
+    totals = preds_S.new_empty(num_rows, blocks * shares, dtype=torch.float64)
+    rows = columns = totals  # not used without a gradient
+    if need_grad:
+        rows = preds_S.new_empty(shares, num_rows, num_classes)
+        columns = preds_S.new_empty(num_rows, blocks, blocks // 2 + 1, block_size)
+    kernels.prepare[(num_rows,)](
         preds_S,
         preds_T,
-        order,
-        fits,
-        totals,
-        grads,
+        nodes,
+        kinds,
         steepness,
-        grad_scale,
-        0.0,
         num_classes,
-        WINDOW=False,
-        **options,
+        SURROGATE=surrogate,
+        **_rowwise(num_classes, 512),
+        **_build(preds_S),
     )
-    return totals.sum(dim=1), grads
+    kernels.all_pairs[(num_rows, blocks, shares)](
+        nodes,
+        kinds,
+        totals,
+        rows,
+        columns,
+        steepness,
+        num_classes,
+        block_size,
+        NEED_GRAD=need_grad,
+        **_pairwise(preds_S, surrogate),
+        **_build(preds_S),
+    )
+    circle = blocks, block_size
+    return _finish(
+        preds_S, steepness, totals, rows, columns, circle, need_grad, compute_value, average
+    )
 
 
 def _window(
@@ -186,45 +210,99 @@ def _window(
     surrogate: str,
     need_grad: bool,
     compute_value: bool,
+    average: bool,
 ) -> tuple[Tensor, Tensor]:
-    """As ``_dense``, by near pairs alone; without ``compute_value`` the sum is a part of it."""
+    """As ``_dense``, by near pairs and, for the value, a count of the others."""
     from mmkendall.functional.backends import triton_kernels as kernels
 
-    num_classes = preds_S.shape[1]
-    grad_scale = _grad_scale(num_classes, steepness)
-    grid = _grid(preds_S)
-    totals, grads = _outputs(preds_S, grid, need_grad)
-    constants = _constants(preds_S, surrogate)
+    num_rows, num_classes = preds_S.shape
+    grid = _grid(num_rows, num_classes)
+    options = _pairwise(preds_S, surrogate)
     width = SATURATED / steepness
-
-    ascending_S, order = preds_S.sort(dim=1)
-    kernels.pairs[grid](
-        ascending_S,
-        preds_T.gather(1, order),
-        order,
-        order,
+    totals = preds_S.new_empty(num_rows, grid[1] * grid[2], dtype=torch.float64)
+    ranks = preds_S.new_empty(num_rows, num_classes, dtype=torch.int32)
+    rows = preds_S.new_empty(grid[2], num_rows, num_classes) if need_grad else totals
+    sorts = 2 if compute_value else 1
+    if num_classes <= SORTED_CLASSES:
+        ascending = preds_S.new_empty(sorts, num_rows, num_classes)
+        order = torch.empty_like(ascending, dtype=torch.int32)
+        kernels.sort[(num_rows, sorts)](
+            preds_S,
+            preds_T,
+            ascending,
+            order,
+            num_classes,
+            **_rowwise(num_classes, SORTED_CLASSES),
+            **_build(preds_S),
+        )
+        by_logit = [(ascending, order), (ascending[-1], order[-1])]  # the first begin them
+    else:
+        by_logit = [preds.sort(dim=1) for preds in (preds_S, preds_T)[:sorts]]
+    kernels.near_pairs[grid](
+        *by_logit[0],
+        preds_T,
+        ranks,
         totals,
-        grads,
+        rows,
         steepness,
-        grad_scale,
         width,
         num_classes,
-        WINDOW=True,
         NEED_GRAD=need_grad,
-        **constants,
+        **options,
+        **_build(preds_S, 168),
     )
-    total = totals.sum(dim=1)
-    if not compute_value:
-        return total, grads
+    if compute_value:
+        kernels.far_pairs[grid](
+            *by_logit[1],
+            ranks,
+            totals,
+            steepness,
+            0.0 if surrogate == 'hard_teacher' else width,
+            num_classes,
+            **options,
+            **_build(preds_S),
+        )
+    circle = 0, 1
+    return _finish(
+        preds_S, steepness, totals, rows, rows, circle, need_grad, compute_value, average
+    )
 
-    ascending_T, order = preds_T.sort(dim=1)
-    kernels.pairs_of_signs[grid](
-        preds_S.gather(1, order),
-        ascending_T,
+
+def _finish(
+    preds: Tensor,
+    steepness: float,
+    totals: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    circle: tuple[int, int],
+    need_grad: bool,
+    compute_value: bool,
+    average: bool,
+) -> tuple[Tensor, Tensor]:
+    """The losses, or their mean, and the gradient from what the programs found."""
+    from mmkendall.functional.backends import triton_kernels as kernels
+
+    num_rows, num_classes = preds.shape
+    losses = preds.new_empty(() if average else num_rows)
+    grad = torch.empty_like(preds) if need_grad else preds.new_empty(0)
+    # Eq. 11's -2k / (C (C - 1)) and the 4 of 1 - tanh^2, which the kernels leave out.
+    scale = -8 * steepness / (num_classes * (num_classes - 1) * (num_rows if average else 1))
+    options = _rowwise(num_classes, 256)
+    kernels.finish[(num_rows, -(-num_classes // options['BLOCK']) if need_grad else 1)](
         totals,
-        steepness,
-        0.0 if surrogate == 'hard_teacher' else width,
+        rows,
+        columns,
+        losses,
+        grad,
+        scale,
         num_classes,
-        **constants,
+        totals.shape[1],
+        rows.shape[0],
+        *circle,
+        NEED_GRAD=need_grad,
+        COMPUTE_VALUE=compute_value,
+        AVERAGE=average,
+        **options,
+        **_build(preds),
     )
-    return total + totals.sum(dim=1), grads
+    return losses, grad
