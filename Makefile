@@ -19,6 +19,9 @@ WHEELS := .wheels/torch-$(shell sed -n 's/^torch==//p' requirements/tested.txt)
 MAX_JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
 WORKERS ?= 2
 
+# For a GPU: make bench BENCH='--short --device cuda'
+BENCH ?= --short
+
 METHODS := kd ctkd dkd mlkd lskd dist
 
 # What most OpenMMLab installations look like: Debian's torch 1.13 beside NumPy 1.
@@ -103,7 +106,7 @@ test-det: $(DET_READY) ## Build mmcv's operators once, run the tests of detectio
 
 bench: $(READY) ## Measure speed, memory, scaling and the share of a training step (short form)
 	for script in rank_loss_speed class_scaling training_step_share tau_speed; do \
-	    $(BIN)/python tools/benchmarks/$$script.py --short || exit 1; done
+	    $(BIN)/python tools/benchmarks/$$script.py $(BENCH) || exit 1; done
 	$(BIN)/python tools/benchmarks/summarize.py --output docs/benchmarks.md
 
 lint: $(READY) ## Check style
