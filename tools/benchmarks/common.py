@@ -62,21 +62,25 @@ def environment(options: argparse.Namespace) -> dict[str, object]:
             installed.append(f'{name} {importlib.metadata.version(name)}')
         except importlib.metadata.PackageNotFoundError:
             continue
-    described = subprocess.run(
-        ['git', 'describe', '--always', '--dirty', '--exclude=*'],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
+    # The benchmark before this one has written its figures by now.
+    changed = git(
+        'status', '--porcelain', '--untracked-files=no', '--', ':/', ':(top,exclude)docs'
     )
     on_cuda = torch.device(options.device).type == 'cuda'
     return {
         'device': torch.cuda.get_device_name() if on_cuda else cpu_name(),
         'threads': options.threads,
         'python': platform.python_version(),
-        'commit': described.stdout.strip(),
+        'commit': git('rev-parse', '--short', 'HEAD') + ('-dirty' if changed else ''),
         'versions': '; '.join(installed),
     }
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(
+        ['git', *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
 
 
 def cpu_name() -> str:

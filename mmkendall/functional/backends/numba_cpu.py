@@ -9,8 +9,9 @@ range of the row's logits, and takes the fastest that can take the row:
     ``'auto'`` takes it for up to 16 classes, for a few rows of up to a few hundred, for
     ``'diffkendall'``, and where k times a range is under 0.5.
 ``lanes``
-    The same for eight rows at once, one in each lane of a vector, with exponents that are split
-    off, so that any k costs the same. For a batch of up to a few hundred classes.
+    The same for eight rows at once, one in each lane of a vector; beyond a range of 28 with
+    exponents that are split off, so that any k costs the same. For a batch of up to a few hundred
+    classes.
 ``window``
     The classes are put in order; only pairs closer than 9 / k (20 / k in float64) need their tanh,
     order counts for all others. For large k times range. Not for ``'diffkendall'``.

@@ -86,7 +86,8 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
                     is_narrow = True
                     costs[WINDOW] = 1000.0 + 24.0 * count + 0.5 * near_S + 0.13 * near_T
                 if MIN_LANES_CLASSES <= count <= MAX_LANES_CLASSES or forced == LANES:
-                    costs[LANES] = (0.37 * pairs + 4.0 * count) * EIGHT / min(num_rows, EIGHT)
+                    each_pair = 0.23 if wider <= RATIO_RANGE else 0.37
+                    costs[LANES] = (each_pair * pairs + 4.0 * count) * EIGHT / min(num_rows, EIGHT)
                 line = line_size(wider, 1.0)
                 if line <= max(MAX_LINE, MAX_LINE_PER_CLASS * count):
                     both = near_S * near_T / pairs

@@ -354,6 +354,35 @@ def pairs_with(typingctx, powers_T, parts_T, powers_S, parts_S, slopes, totals, 
 
 
 @intrinsic
+def ratios_with(typingctx, exps_T, exps_S, slopes, totals, i, start, stop):
+    """``pairs_with`` for exp(2kx) as they are, whose products of four stay inside float32.
+
+    What ``slopes`` gets lacks a factor: the class's own in ``exps_S``.
+    """
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        eight = arguments.index(LANES)
+        i, start, stop = (builder.mul(value, eight) for value in values[4:])
+        t_i, s_i = (arguments.load(arguments.pointer(axis, i)) for axis in (0, 1))
+        sums = _Sums(arguments, 2)
+        with cgutils.for_range_slice(builder, start, stop, eight, INDEX) as (j, _):
+            t_j, s_j = (arguments.load(arguments.pointer(axis, j)) for axis in (0, 1))
+            sum_T = t_i + t_j
+            inverse = arguments.constant(1) / (sum_T * (s_i + s_j))
+            common = (t_i - t_j) * inverse
+            slope = common * (sum_T * inverse)
+            sums.add(common * (s_i - s_j), slope * s_j)
+            mirror = arguments.pointer(2, j)
+            arguments.store(arguments.load(mirror) - slope * s_i, mirror)
+        arguments.add_to(arguments.pointer(3, arguments.index(0)), sums[0])
+        arguments.add_to(arguments.pointer(2, i), sums[1])
+        return context.get_dummy_value()
+
+    return types.void(exps_T, exps_S, slopes, totals, types.int64, types.int64, types.int64), build
+
+
+@intrinsic
 def pairs_around(typingctx, powers_T, parts_T, powers_S, parts_S, slopes, totals, i, down, up):
     """The pairs of eight classes from ``i`` on with their neighbours in one row, sorted by s.
 
