@@ -37,6 +37,8 @@ FIELDS = (
 MIN_REPEATS, MAX_REPEATS = 3, 200
 # A baseline whose call takes longer, in seconds, is not warmed up.
 LONG_CALL = 2.0
+# One that takes longer, in seconds, has filled the caches for itself soon enough.
+ALONE_CALL = 0.1
 console = Console()
 
 
@@ -206,6 +208,7 @@ def measure(
     baseline: str,
     options: argparse.Namespace,
     progress: Progress,
+    alone: bool = True,
 ) -> list[dict[str, object]]:
     """Times the calls in turns, so that what disturbs the machine disturbs all of them.
 
@@ -214,6 +217,8 @@ def measure(
         case: columns that say what was measured.
         calls: what to time, by subject.
         baseline: the subject that ``ratio`` refers to.
+        alone: whether to call a subject that takes no ``ALONE_CALL`` once more before it is timed,
+            so that it does not pay for the caches that another, with gigabytes, has left behind.
 
     Returns:
         A row for each subject.
@@ -236,6 +241,8 @@ def measure(
     for turn in range(repeats):
         names = list(calls)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            if alone and once[name] < ALONE_CALL:
+                calls[name]()
             times[name].append(seconds(calls[name], options.device))
         progress.advance(task)
     progress.remove_task(task)

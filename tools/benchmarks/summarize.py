@@ -31,8 +31,9 @@ HEADER = """# Benchmarks
 
 Written by `python tools/benchmarks/summarize.py` from the CSVs in `docs/benchmarks/`; not to be
 edited by hand. Figures for the loss are forward and backward through `kendall_rank_loss`. All
-subjects of a case ran in turns in one process; times are medians, with the 20th and 80th
-percentiles in the tables. Ratios compare medians of the same run.
+subjects of a case ran in turns in one process, each right after an untimed call of its own (not
+so for the share of a training step); times are medians, with the 20th and 80th percentiles in the
+tables. Ratios compare medians of the same run.
 """
 
 

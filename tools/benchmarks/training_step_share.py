@@ -1,7 +1,8 @@
 """The ranking loss beside a training step of the student that it is for.
 
 The step is the student's forward, cross-entropy, backward and SGD update; the teacher's forward,
-which would make the share smaller, is left out. The loss is forward and backward at the logits.
+which would make the share smaller, is left out. The loss is forward and backward at the logits,
+with the caches as the subject before it in the turn has left them, as in a training.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def measure_network(network, classes, options, progress):
         for backend in backends_for(options, classes):
             calls[backend] = rank_loss_step(preds_S, preds_T, steepness, 'product', backend)
         columns = {**case, 'steepness': steepness}
-        found += measure(BENCHMARK, columns, calls, 'training step', options, progress)
+        found += measure(
+            *(BENCHMARK, columns, calls, 'training step', options, progress), alone=False
+        )
     return found
 
 
