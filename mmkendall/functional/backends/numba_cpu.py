@@ -17,7 +17,7 @@ range of the row's logits, and takes the fastest that can take the row:
     order counts for all others. For large k times range. Not for ``'diffkendall'``.
 ``sweep``
     What ``window`` computes, but O(C): a walk through each order with a spline of all tanh seen
-    so far, and the pairs that are closer than 9 / k in both logits. For large k and thousands of
+    so far, and the pairs that are closer than 8 / k in both logits. For large k and thousands of
     classes.
 ``grid``
     The classes are spread on a grid over (teacher, student) in steps of 1 / (4 k) by B-splines,

@@ -91,7 +91,7 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
                 line = line_size(wider, 1.0)
                 if line <= max(MAX_LINE, MAX_LINE_PER_CLASS * count):
                     both = near_S * near_T / pairs
-                    costs[SWEEP] = 3000.0 + 200.0 * count + 2.2 * both + 0.5 * line
+                    costs[SWEEP] = 3000.0 + 200.0 * count + 1.7 * both + 0.5 * line
             if range_S * range_T <= MAX_NODES * STEP**2:
                 height, width = grid_size(range_T, 1.0), grid_size(range_S, 1.0)
                 if height * width <= MAX_NODES:

@@ -45,6 +45,9 @@ from mmkendall.functional.backends.numba_loops.vectors import count_bits, gather
 
 # The last node before a class is this many nodes after the first of the 8 that it reads.
 BEFORE = DEGREE // 2
+# k times a difference beyond which tanh is +-1 to within 3e-7. The window goes on to 9, where only
+# float32 ends; what is left out here is that times 2 at most, of the few pairs near in the other.
+NEAR = 8.0
 # A power of two that no class comes near, whose difference from any is an int32.
 FAR = 1_500_000_000
 
@@ -190,7 +193,7 @@ def _fill_bins(s, t, order_S, ranks_T, lowest, steepness, binned_s, bins, starts
     ``bins`` are the first arguments of ``pairs_near``; ``place`` (C,) is where each class went.
     """
     powers_T, parts_T, binned_ranks_T, powers_S, parts_S, binned_ranks_S = bins
-    width = 9.0 / steepness
+    width = NEAR / steepness
     stops[:] = 0
     for i in range(t.shape[0]):
         stops[np.int64((np.float64(t[i]) - lowest) / width)] += 1
@@ -238,7 +241,7 @@ def sweep_rows(
     nodes_per_logit = steepness / STEP
     pairs = count * (count - 1) / 2
     factor = np.float32(-steepness * weight / pairs)
-    width = 9.0 / steepness
+    width = NEAR / steepness
     for row in rows:
         s, t = preds_S[row], preds_T[row]
         min_S, max_S, min_T, max_T = logit_ranges(s, t)
