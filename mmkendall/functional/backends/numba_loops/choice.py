@@ -17,7 +17,7 @@ from mmkendall.functional.backends.numba_loops.dense import RATIO_RANGE
 from mmkendall.functional.backends.numba_loops.grid import grid_size
 from mmkendall.functional.backends.numba_loops.spline import STEP
 from mmkendall.functional.backends.numba_loops.sweep import line_size
-from mmkendall.functional.backends.numba_loops.window import MAX_CELLS
+from mmkendall.functional.backends.numba_loops.window import MAX_CELLS, NEAR
 
 NOT_POSSIBLE, NOT_FINITE = -2, -1
 DENSE, LANES, WINDOW, SWEEP, GRID = range(5)
@@ -82,7 +82,7 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
         if surrogate == PRODUCT and is_single and narrow >= MIN_RANGE:
             # Before anything is rounded to an integer: a logit may be as large as 1e38.
             if largest <= MAX_EXPONENT:
-                if near_S <= MAX_NEAR * count and wider <= 9.0 * MAX_CELLS * count:
+                if near_S <= MAX_NEAR * count and wider <= NEAR * MAX_CELLS * count:
                     is_narrow = True
                     costs[WINDOW] = 1000.0 + 24.0 * count + 0.5 * near_S + 0.13 * near_T
                 if MIN_LANES_CLASSES <= count <= MAX_LANES_CLASSES or forced == LANES:

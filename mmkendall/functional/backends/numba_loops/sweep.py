@@ -75,7 +75,7 @@ def line_size(logit_range, steepness):
     return int(logit_range * steepness / STEP) + 2 * REACH + 2
 
 
-# In the order that is written: the sum of the tails is smaller than the tail at f = 0.
+# In the order that is written: added to a node term by term, a tail would be rounded each time.
 @compiled(fastmath=EXACT_ORDER)
 def _add_tails(nodes, f):
     p0, p1, p2 = TAIL_PIECES[0], TAIL_PIECES[1], TAIL_PIECES[2]

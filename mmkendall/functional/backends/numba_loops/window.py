@@ -29,6 +29,8 @@ from mmkendall.functional.backends.numba_loops.vectors import (
 
 # Classes whose neighbours at one distance are taken together.
 BLOCK = 128
+# k times a difference beyond which tanh is +-1 to within float32.
+NEAR = 9.0
 # For each class; more take longer than what they save.
 MAX_CELLS = 4
 
@@ -171,7 +173,7 @@ def window_rows(
     pairs = count * (count - 1) / 2
     factor = -4.0 * steepness * weight / pairs
     # tanh is 1 to within the dtype beyond this.
-    width = (9.0 if preds_S.itemsize == 4 else 20.0) / steepness
+    width = (NEAR if preds_S.itemsize == 4 else 20.0) / steepness
     for row in rows:
         argsort(preds_S[row], order, preds_S.itemsize, buffers)
         for i in range(count):
@@ -207,7 +209,7 @@ def cells_for(logit_range, steepness, count):
 
     Four, or fewer where four would make more than ``MAX_CELLS`` for each class.
     """
-    widths = logit_range * steepness / 9.0
+    widths = logit_range * steepness / NEAR
     parts = min(4, max(1, int(MAX_CELLS * count / max(widths, 1.0))))
     # One more for what float32 rounds up.
     return int(widths * parts) + 2, parts
@@ -282,7 +284,7 @@ def narrow_window_rows(
             ends = table[parts + 1 : size]
             table[: parts + 1] = 0
             _fill_cells(
-                logits, np.float32(lowest), np.float32(steepness * parts / 9.0), cells, ends
+                logits, np.float32(lowest), np.float32(steepness * parts / NEAR), cells, ends
             )
             # An end is where the next class of its cell goes, until there is none.
             for i in range(count):
