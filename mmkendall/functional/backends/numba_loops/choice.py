@@ -16,8 +16,8 @@ from mmkendall.functional.backends.numba_loops.basics import LANES as EIGHT
 from mmkendall.functional.backends.numba_loops.dense import RATIO_RANGE
 from mmkendall.functional.backends.numba_loops.grid import grid_size
 from mmkendall.functional.backends.numba_loops.spline import STEP
-from mmkendall.functional.backends.numba_loops.sweep import line_size
-from mmkendall.functional.backends.numba_loops.window import MAX_CELLS, NEAR
+from mmkendall.functional.backends.numba_loops.sweep import EACH_CLASS, choose_strips, line_size
+from mmkendall.functional.backends.numba_loops.window import MAX_CELLS, NEAR, count_near
 
 NOT_POSSIBLE, NOT_FINITE = -2, -1
 DENSE, LANES, WINDOW, SWEEP, GRID = range(5)
@@ -38,8 +38,6 @@ MIN_LANES_CLASSES, MAX_LANES_CLASSES = 17, 2500
 CONVOLVED_NODE = 7.0
 # The narrow window sums float32 one after the other, which loses 1e-6 for so many.
 MAX_NEAR = 1000
-# The share of the pairs less than 9 / k apart is about this over k times the range.
-NEAR_SHARE = 44.0
 
 
 @compiled
@@ -67,8 +65,7 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
         range_S, range_T = steepness * (max_S - min_S), steepness * (max_T - min_T)
         narrow, wider = min(range_S, range_T), max(range_S, range_T)
         largest = steepness * max(max(-min_S, max_S), max(-min_T, max_T))
-        near_S = pairs * min(1.0, NEAR_SHARE * wide / max(range_S, 1.0))
-        near_T = pairs * min(1.0, NEAR_SHARE * wide / max(range_T, 1.0))
+        near_S, near_T = count_near(pairs, range_S / wide), count_near(pairs, range_T / wide)
         costs[:] = np.inf
 
         each_pair, each_class = 0.8, 57.0
@@ -90,8 +87,8 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
                     costs[LANES] = (each_pair * pairs + 4.0 * count) * EIGHT / min(num_rows, EIGHT)
                 line = line_size(wider, 1.0)
                 if line <= max(MAX_LINE, MAX_LINE_PER_CLASS * count):
-                    both = near_S * near_T / pairs
-                    costs[SWEEP] = 3000.0 + 200.0 * count + 1.7 * both + 0.5 * line
+                    strips = choose_strips(pairs, range_S, range_T)[1]
+                    costs[SWEEP] = 3000.0 + EACH_CLASS * count + strips
             if range_S * range_T <= MAX_NODES * STEP**2:
                 height, width = grid_size(range_T, 1.0), grid_size(range_S, 1.0)
                 if height * width <= MAX_NODES:

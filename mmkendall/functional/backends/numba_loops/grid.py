@@ -11,13 +11,12 @@ import numpy as np
 from mmkendall.functional.backends.numba_loops.basics import LANES, compiled, logit_ranges
 from mmkendall.functional.backends.numba_loops.spline import (
     DEGREE,
-    MARGIN,
     PIECES,
     PIECES_SLOPE,
     REACH,
     STEP,
     locate,
-    unsmoothing,
+    tanh_kernel,
 )
 from mmkendall.functional.backends.numba_loops.vectors import (
     CONVOLVED,
@@ -33,13 +32,7 @@ from mmkendall.functional.backends.numba_loops.vectors import (
 MAX_FOLDED = 256
 
 
-def _kernel():
-    """c[n] for -REACH <= n <= REACH: samples of tanh with the smoothing of two splines undone."""
-    samples = np.tanh(STEP * np.arange(-REACH - MARGIN, REACH + MARGIN + 1))
-    return np.convolve(samples, unsmoothing(2), 'valid').astype(np.float32)
-
-
-KERNEL = _kernel()
+KERNEL = tanh_kernel().astype(np.float32)
 # In the order of the nodes that it is multiplied with.
 TAIL_KERNEL = np.flip(KERNEL - np.sign(np.arange(-REACH, REACH + 1))).astype(np.float32)
 

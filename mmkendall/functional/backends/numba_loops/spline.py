@@ -44,6 +44,12 @@ def unsmoothing(times):
     return undo[period // 2 - MARGIN : period // 2 + MARGIN + 1]
 
 
+def tanh_kernel():
+    """c[n] for -REACH <= n <= REACH: samples of tanh with the smoothing of two splines undone."""
+    samples = np.tanh(STEP * np.arange(-REACH - MARGIN, REACH + MARGIN + 1))
+    return np.convolve(samples, unsmoothing(2), 'valid')
+
+
 def _slopes(pieces):
     """Their derivatives with respect to f, a row of zeros for f^7."""
     powers = np.arange(1, DEGREE + 1)[:, None]

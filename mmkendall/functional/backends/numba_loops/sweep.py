@@ -1,13 +1,13 @@
-"""Large k and many classes in time that grows with C: two sweeps and the pairs near in both.
+"""Large k and many classes in time that grows with C: strips of classes, and the pairs near in both.
 
-With o = +-1 by position after sorting,
+With the classes in strips along each axis, and o = +-1 for two in different strips, by which is
+the higher one, and 0 for two in the same,
 
     T S = o_t S + o_s T - o_t o_s + (T - o_t) (S - o_s).
 
-The first sum walks through the classes in the teacher's order and keeps, on nodes along s, the sum
-of the tanh of all classes seen so far: each class reads its value and its derivative there, then
-adds its own tanh. The second does the same with the roles exchanged, the third counts inversions,
-and the last needs only the pairs that are near in t and in s, which lie in neighbouring bins.
+The first sum walks through the teacher's strips with a spline along s of the tanh of all classes in
+lower strips less those in higher ones. The second does the same with the roles exchanged, the third
+counts, and the last needs only the pairs that are near, or in the same strip, in both.
 """
 
 from __future__ import annotations
@@ -17,212 +17,271 @@ import math
 import numpy as np
 
 from mmkendall.functional.backends.numba_loops.basics import (
-    EXACT_ORDER,
     LANES,
     compiled,
     logit_ranges,
     split_exponent,
 )
-from mmkendall.functional.backends.numba_loops.order import (
-    argsort,
-    bit_buffers,
-    concordant_pairs,
-    sort_buffers,
-)
 from mmkendall.functional.backends.numba_loops.spline import (
     DEGREE,
-    MARGIN,
     PIECES,
-    PIECES_ABOVE,
-    PIECES_SLOPE,
     PIECES_SLOPE_ABOVE,
     REACH,
     STEP,
     locate,
-    unsmoothing,
+    tanh_kernel,
 )
-from mmkendall.functional.backends.numba_loops.vectors import count_bits, gather_line, pairs_near
+from mmkendall.functional.backends.numba_loops.vectors import (
+    CONVOLVED,
+    convolve_lanes,
+    gather_line,
+    next_strip_pairs,
+    own_strip_pairs,
+    spread_line,
+)
+from mmkendall.functional.backends.numba_loops.window import count_near
 
-# The last node before a class is this many nodes after the first of the 8 that it reads.
-BEFORE = DEGREE // 2
 # k times a difference beyond which tanh is +-1 to within 3e-7. The window goes on to 9, where only
 # float32 ends; what is left out here is that times 2 at most, of the few pairs near in the other.
 NEAR = 8.0
+NEAR_CELLS = int(NEAR / STEP) + 1
+NEAR_POWERS = 2 * NEAR / math.log(2) + 1
+# A strip has at least 2**5 cells, the least that is not narrower than NEAR.
+MIN_SHIFT, MAX_SHIFT = 5, 12
+# Zeros on either side of a line, for what is convolved with it and in 64 nodes at a time.
+PAD = REACH + 1 + CONVOLVED
+# What is added up in one go: float32 loses nothing, and the processor does not wait.
+RUN = 16
 # A power of two that no class comes near, whose difference from any is an int32.
 FAR = 1_500_000_000
-
-
-def _tail_pieces():
-    """(6, 2 REACH): polynomials of f for tanh less +-1 at the nodes around a class.
-
-    The class lies f, in [0, 1), after node REACH - 1; tanh is filtered for a spline to read.
-    """
-    degree = 5  # 2e-8 of error
-    nodes = np.arange(1 - REACH, REACH + 1)
-    f = (1 - np.cos(np.pi * (np.arange(4 * degree) + 0.5) / (4 * degree))) / 2
-    shifts = np.arange(-MARGIN, MARGIN + 1)
-    samples = np.tanh(STEP * (nodes[:, None] - shifts - f[:, None, None]))
-    tails = samples @ unsmoothing(1) - np.where(nodes > 0, 1, -1)
-    return np.polynomial.polynomial.polyfit(f, tails, degree).astype(np.float32)
-
-
-TAIL_PIECES = _tail_pieces()
+# How much the spline of tanh rises from a node to the next, in the order it is multiplied with.
+STEPS_KERNEL = np.flip(np.diff(np.pad(tanh_kernel(), 1, mode='edge'))).astype(np.float32)
+# Nanoseconds, measured like those in choice.py.
+EACH_NODE, EACH_PAIR, EACH_CLASS = 2.0, 0.6, 45.0
 
 
 @compiled
 def line_size(logit_range, steepness):
     """Nodes along one axis."""
-    return int(logit_range * steepness / STEP) + 2 * REACH + 2
-
-
-# In the order that is written: added to a node term by term, a tail would be rounded each time.
-@compiled(fastmath=EXACT_ORDER)
-def _add_tails(nodes, f):
-    p0, p1, p2 = TAIL_PIECES[0], TAIL_PIECES[1], TAIL_PIECES[2]
-    p3, p4, p5 = TAIL_PIECES[3], TAIL_PIECES[4], TAIL_PIECES[5]
-    for n in range(2 * REACH):
-        nodes[n] += p0[n] + f * (p1[n] + f * (p2[n] + f * (p3[n] + f * (p4[n] + f * p5[n]))))
+    return int(logit_range * steepness / STEP) + DEGREE + 2
 
 
 @compiled
-def _first_near(order, logits, lowest, scale, first_near):
-    """For each class the rank of the first one that lies no cell before the nodes it reads."""
-    rank = 0
-    for i in order:
-        node = locate(logits[i], lowest, scale)[0] - BEFORE
-        while locate(logits[order[rank]], lowest, scale)[0] < node:
-            rank += 1
-        first_near[i] = rank
+def choose_strips(pairs, range_S, range_T):
+    """How many cells a strip has, as a power of two, and the nanoseconds for strips and pairs.
 
-
-@compiled(fastmath=False)
-def _seen_between(words, start, stop):
-    """How many bits of ``words`` from ``start`` to before ``stop`` are set."""
-    first, last = start >> 6, stop >> 6
-    low = (np.uint64(1) << np.uint64(start & 63)) - np.uint64(1)
-    high = (np.uint64(1) << np.uint64(stop & 63)) - np.uint64(1)
-    if first == last:
-        return count_bits(words[first] & high & ~low)
-    seen = count_bits(words[first] & ~low) + count_bits(words[last] & high)
-    for word in range(first + 1, last):
-        seen += count_bits(words[word])
-    return seen
-
-
-@compiled(fastmath=EXACT_ORDER)
-def _sweep(order, logits, ranks, lowest, scale, need_value, need_slope, buffers, slope):
-    """Over the pairs of ``order``, tanh of the later class less the earlier, less its sign.
-
-    ``ranks`` are those of ``logits``, which give the sign. ``slope`` gets, for each class, the sum
-    of 1 - tanh^2 over the classes before it less that over those after it.
-
-    ``nodes`` hold the tanh of the classes seen, less +-1 on either side of a class's cell, and
-    ``counts`` the classes in each cell, whose +-1 is added for the nodes that a class reads.
+    The ranges are times k. Wider strips are fewer lines to convolve and more pairs.
     """
-    nodes, counts, words, first_near = buffers
-    nodes[:] = np.float32(0)
-    counts[:] = np.float32(0)
-    words[:] = np.uint64(0)
-    per_step = np.float32(1 / STEP)
-    two = np.float32(2)
+    both = count_near(pairs, range_S) * count_near(1.0, range_T)
+    best, lowest = MIN_SHIFT, np.inf
+    for shift in range(MIN_SHIFT, MAX_SHIFT):
+        width = STEP * 2.0**shift
+        nodes = (1.0 + range_T / width) * (range_S / STEP + 4 * REACH)
+        nodes += (1.0 + range_S / width) * (range_T / STEP + 4 * REACH)
+        reach = width + NEAR**2 / width
+        near = both / 162.0 * (0.5 * width + NEAR) * reach
+        cost = EACH_NODE * nodes + EACH_PAIR * near
+        if cost < lowest:
+            best, lowest = shift, cost
+    return best, lowest
+
+
+@compiled
+def _order_by_cells(s, t, lowest, scale, ends, by_s, by_t, classes):
+    """The classes as their cells along ``s`` ascend."""
+    ends[:] = 0
+    for i in range(s.shape[0]):
+        ends[locate(s[i], lowest, scale)[0] + 1] += 1
+    for cell in range(1, ends.shape[0]):
+        ends[cell] += ends[cell - 1]
+    for i in range(s.shape[0]):
+        cell = locate(s[i], lowest, scale)[0]
+        place = ends[cell]
+        ends[cell] = place + 1
+        by_s[place], by_t[place], classes[place] = s[i], t[i], i
+
+
+@compiled
+def _rises(spread, begin, end, rises):
+    """How much the sum of tanh rises after each node from ``begin`` to 64 after ``end`` at most."""
+    for start in range(begin, end, CONVOLVED):
+        rises[start : start + CONVOLVED] = np.float32(0)
+        convolve_lanes(spread, start - REACH, 1, STEPS_KERNEL, rises, start)
+
+
+@compiled
+def _walk_strip(spread, first, last, height, rises, total_rises, line):
+    """Takes the strip's classes, which were above, below; returns their agreement with all others.
+
+    They are in ``spread`` from ``first`` to before ``last``, and that is emptied. ``total_rises``
+    (float64) are those of the sum of tanh of all classes below less those above, and ``line`` gets
+    what they are with the strip's own as neither, for the nodes of the strip. ``height`` is the sum
+    of tanh left of all nodes.
+    """
+    begin, end = first - REACH - 1, last + REACH
+    _rises(spread, begin, end, rises)
+    for n in range(begin, end):
+        own = total_rises[n] + rises[n]
+        line[n] = own
+        total_rises[n] = own + rises[n]
+    for n in range(begin):
+        height += total_rises[n]
+    for n in range(begin, first):
+        height += line[n]
     total = 0.0
-    for i in order:
-        cell, f = locate(logits[i], lowest, scale)
-        cell += REACH
-        first = cell - BEFORE
-        if need_value:
-            near = gather_line(nodes, first, f, PIECES)
-            near += two * gather_line(counts, first, f, PIECES_ABOVE)
-            # The nodes take all classes from ``first_near`` on to be above this one.
-            rank = np.int64(ranks[i])
-            total += near - 2 * _seen_between(words, np.int64(first_near[i]), rank)
-            words[rank >> 6] |= np.uint64(1) << np.uint64(rank & 63)
-        if need_slope:
-            near = gather_line(nodes, first, f, PIECES_SLOPE)
-            near += two * gather_line(counts, first, f, PIECES_SLOPE_ABOVE)
-            # 1 - tanh^2 of the class and itself is 1, and is taken off again below.
-            slope[i] = two * per_step * near + np.float32(1)
-        _add_tails(nodes[cell + 1 - REACH : cell + 1 + REACH], f)
-        counts[cell] += np.float32(1)
-    if need_slope:
-        for i in range(order.shape[0]):
-            cell, f = locate(logits[i], lowest, scale)
-            first = cell + REACH - BEFORE
-            near = gather_line(nodes, first, f, PIECES_SLOPE)
-            near += two * gather_line(counts, first, f, PIECES_SLOPE_ABOVE)
-            slope[i] -= per_step * near
+    for start in range(first, last, RUN):
+        rise = product = weight = np.float32(0)
+        for n in range(start, start + RUN):
+            product += spread[n] * rise
+            weight += spread[n]
+            rise += line[n]
+            spread[n] = np.float32(0)
+        total += product + height * weight
+        height += rise
     return total
 
 
 @compiled
-def _near_in_both(s, bins, starts, stops, width, slopes):
+def _teacher_line(by_s, by_t, min_S, min_T, scale, shift, buffers):
+    """Twice the sum of o_s T over all pairs."""
+    spread, rises, line, total_rises = buffers
+    count = by_s.shape[0]
+    total_rises[:] = 0.0
+    total = 0.0
+    start = 0
+    while start < count:
+        strip = locate(by_s[start], min_S, scale)[0] >> shift
+        first, last = spread.shape[0], 0
+        stop = start
+        while stop < count and locate(by_s[stop], min_S, scale)[0] >> shift == strip:
+            cell, f = locate(by_t[stop], min_T, scale)
+            spread_line(spread, PAD + cell, f, PIECES)
+            first, last = min(first, PAD + cell), max(last, PAD + cell + DEGREE + 1)
+            stop += 1
+        total += _walk_strip(spread, first, last, -(start + stop), rises, total_rises, line)
+        start = stop
+    return total
+
+
+@compiled
+def _fill_strips(by_s, by_t, classes, min_T, scale, shift, starts, stops, strip_s, strip_t, ids):
+    """The classes by strip of ``t``, in each as they come, with room between the strips."""
+    stops[:] = 0
+    for t in by_t:
+        stops[locate(t, min_T, scale)[0] >> shift] += 1
+    position = 0
+    for strip in range(starts.shape[0]):
+        starts[strip] = position
+        position += stops[strip] + LANES
+        stops[strip] = starts[strip]
+    for n in range(by_t.shape[0]):
+        strip = locate(by_t[n], min_T, scale)[0] >> shift
+        to = stops[strip]
+        stops[strip] = to + 1
+        strip_s[to], strip_t[to], ids[to] = by_s[n], by_t[n], classes[n]
+
+
+@compiled
+def _student_line(strip_s, starts, stops, min_S, scale, need_slope, buffers, cells, slope):
+    """Twice the sum of o_t S over all pairs.
+
+    ``slope`` gets an eighth of each class's sum of o_t (1 - S^2), and ``cells`` its cell.
+    """
+    spread, rises, line, total_rises = buffers
+    per_step = np.float32(1 / (8 * STEP))
+    total_rises[:] = 0.0
+    count = 0
+    for strip in range(starts.shape[0]):
+        for n in range(starts[strip], stops[strip]):
+            cell, f = locate(strip_s[n], min_S, scale)
+            cells[n] = cell
+            spread_line(spread, PAD + cell, f, PIECES)
+        count += stops[strip] - starts[strip]
+    last = spread.shape[0] - PAD
+    _rises(spread, PAD - REACH - 1, last + REACH, rises)
+    for n in range(PAD - REACH - 1, last + REACH):
+        total_rises[n] = -rises[n]
+    spread[:] = np.float32(0)
+    total = 0.0
+    seen = 0
+    for strip in range(starts.shape[0]):
+        start, stop = starts[strip], stops[strip]
+        if start == stop:
+            continue
+        for n in range(start, stop):
+            f = locate(strip_s[n], min_S, scale)[1]
+            spread_line(spread, PAD + cells[n], f, PIECES)
+        first, last = PAD + cells[start], PAD + cells[stop - 1] + DEGREE + 1
+        height = count - 2 * seen - (stop - start)
+        total += _walk_strip(spread, first, last, height, rises, total_rises, line)
+        seen += stop - start
+        if need_slope:
+            for n in range(start, stop):
+                f = locate(strip_s[n], min_S, scale)[1]
+                slope[n] = per_step * gather_line(line, PAD + cells[n], f, PIECES_SLOPE_ABOVE)
+    return total
+
+
+@compiled
+def _count_orders(cells, starts, stops, shift, num_strips):
+    """The sum of o_t o_s over all pairs."""
+    below, own = np.zeros(num_strips, np.int64), np.zeros(num_strips, np.int64)
+    total = seen = 0
+    for strip in range(starts.shape[0]):
+        for n in range(starts[strip], stops[strip]):
+            own[cells[n] >> shift] += 1
+        less = 0
+        for other in range(num_strips):
+            total += own[other] * (2 * less + below[other] - seen)
+            less += below[other]
+        for other in range(num_strips):
+            below[other] += own[other]
+            own[other] = 0
+        seen = less + stops[strip] - starts[strip]
+    return total
+
+
+@compiled
+def _near_in_both(pairing, cells, starts, stops, shift, upper_power, strip_powers, slopes):
     """A quarter of the sum of (T - o_t)(S - o_s) over the pairs that are near in both logits.
 
-    ``slopes`` gets an eighth of the sum of (T - o_t)(1 - S^2) of each class. Near means in the
-    same bin or in neighbouring ones, and less than ``width`` apart in ``s``. A bin's classes
-    ascend in ``s`` and are followed by ``LANES`` that are far from all others. More pairs than
-    needed are taken, to fill the lanes: each is right, and none comes twice.
+    An eighth of each class's sum of (T - o_t)(1 - S^2) is added to ``slopes``. Near means less than
+    8 / k apart, or in the same strip. A strip's classes ascend in ``cells`` and are followed by
+    ``LANES`` that are far from all others. More pairs than needed are taken, to fill the lanes:
+    each is right, and none comes twice. A class has no near ones in the next strip unless its
+    power in the teacher is at least ``upper_power``, and ``strip_powers`` more for each strip.
     """
+    powers_T = pairing[0]
     totals = np.empty(LANES, np.float32)
     total = 0.0
-    num_bins = starts.shape[0]
-    for own in range(num_bins):
+    num_strips = starts.shape[0]
+    for strip in range(num_strips):
         totals[:] = np.float32(0)
-        end = starts[own]
-        for i in range(starts[own], stops[own]):
-            while end < stops[own] and s[end] - s[i] < width:
+        stop = stops[strip]
+        next_start = next_stop = next_end = 0
+        if strip + 1 < num_strips:
+            next_start = next_end = starts[strip + 1]
+            next_stop = stops[strip + 1]
+        lowest_power = upper_power + strip * strip_powers
+        end = starts[strip]
+        for i in range(starts[strip], stop):
+            low = (cells[i] >> shift) << shift
+            high = low + (1 << shift)
+            reach = max(cells[i] + NEAR_CELLS, high)
+            while end < stop and cells[end] < reach:
                 end += 1
-            pairs_near(*bins, slopes, totals, i, i + 1, end)
-        if own + 1 < num_bins:
-            begin = end = starts[own + 1]
-            stop = stops[own + 1]
-            for i in range(starts[own], stops[own]):
-                while begin < stop and s[i] - s[begin] >= width:
-                    begin += 1
-                while end < stop and s[end] - s[i] < width:
-                    end += 1
-                pairs_near(*bins, slopes, totals, i, begin, end)
+            own_strip_pairs(*pairing, cells, slopes, totals, low, high, i, i + 1, end)
+            if powers_T[i] >= lowest_power:
+                back = min(cells[i] - NEAR_CELLS, low)
+                while next_start < next_stop and cells[next_start] < back:
+                    next_start += 1
+                while next_end < next_stop and cells[next_end] < reach:
+                    next_end += 1
+                next_strip_pairs(
+                    *pairing, cells, slopes, totals, low, high, i, next_start, next_end
+                )
         total += totals.sum()
     return total
-
-
-@compiled
-def _fill_bins(s, t, order_S, ranks_T, lowest, steepness, binned_s, bins, starts, stops, place):
-    """The classes by bin of ``t``, in each bin in the order of ``s``, with room between bins.
-
-    ``bins`` are the first arguments of ``pairs_near``; ``place`` (C,) is where each class went.
-    """
-    powers_T, parts_T, binned_ranks_T, powers_S, parts_S, binned_ranks_S = bins
-    width = NEAR / steepness
-    stops[:] = 0
-    for i in range(t.shape[0]):
-        stops[np.int64((np.float64(t[i]) - lowest) / width)] += 1
-    position = 0
-    for own in range(starts.shape[0]):
-        starts[own] = position
-        position += stops[own] + LANES
-        stops[own] = starts[own]
-    # These stay where no class goes: far above all classes in s.
-    binned_s[:] = np.float32(np.inf)
-    binned_t = parts_S
-    binned_t[:] = np.float32(0)
-    binned_ranks_T[:] = 0
-    binned_ranks_S[:] = order_S.shape[0]
-    for rank in range(order_S.shape[0]):
-        i = order_S[rank]
-        own = np.int64((np.float64(t[i]) - lowest) / width)
-        to = stops[own]
-        stops[own] = to + 1
-        binned_t[to], binned_s[to] = t[i], s[i]
-        binned_ranks_T[to], binned_ranks_S[to] = ranks_T[i], rank
-        place[i] = to
-    scale = 2.0 * steepness / math.log(2.0)
-    split_exponent(binned_t, scale, powers_T, parts_T)
-    for own in range(starts.shape[0]):
-        start, stop = starts[own], stops[own]
-        split_exponent(binned_s[start:stop], scale, powers_S[start:stop], parts_S[start:stop])
-        powers_S[stop : stop + LANES] = FAR
-        parts_S[stop : stop + LANES] = np.float32(1)
 
 
 @compiled
@@ -231,59 +290,61 @@ def sweep_rows(
 ):
     """``product`` in float32 with k times |logit| < 1e8; many classes for the logits' range."""
     count = preds_S.shape[1]
-    sorting = sort_buffers(count)
-    words, words_before, groups_before = bit_buffers(count + 1)
-    order_S, order_T = np.empty(count, np.int32), np.empty(count, np.int32)
-    ranks = np.empty(count, np.int32)
-    ranks_S, ranks_T = np.empty(count, np.int32), np.empty(count, np.int32)
-    first_near, place = np.empty(count, np.int32), np.empty(count, np.int32)
-    slope = np.empty(count, np.float32)
-    nodes_per_logit = steepness / STEP
+    scale = steepness / STEP
+    exponents = 2.0 * steepness / math.log(2.0)
     pairs = count * (count - 1) / 2
-    factor = np.float32(-steepness * weight / pairs)
-    width = NEAR / steepness
+    factor = np.float32(-8.0 * steepness * weight / pairs)
     for row in rows:
         s, t = preds_S[row], preds_T[row]
         min_S, max_S, min_T, max_T = logit_ranges(s, t)
-        for logits, order, ranks_of in ((s, order_S, ranks_S), (t, order_T, ranks_T)):
-            argsort(logits, order, 4, sorting)
-            for i in range(count):
-                ranks_of[order[i]] = i
+        range_S, range_T = steepness * (max_S - min_S), steepness * (max_T - min_T)
+        shift = choose_strips(pairs, range_S, range_T)[0]
+        strips_S = (locate(max_S, min_S, scale)[0] >> shift) + 1
+        strips_T = (locate(max_T, min_T, scale)[0] >> shift) + 1
+        starts, stops = np.empty(strips_T, np.int64), np.empty(strips_T, np.int64)
+        room = count + strips_T * LANES
+        floats, integers = np.empty((5, room), np.float32), np.empty((4, room), np.int32)
+        by_s, by_t, classes = floats[0, :count], floats[1, :count], integers[0, :count]
+        size = max(line_size(range_S, 1.0), line_size(range_T, 1.0))
+        _order_by_cells(s, t, min_S, scale, np.empty(size, np.int32), by_s, by_t, classes)
 
-        size = line_size(max(max_S - min_S, max_T - min_T), steepness)
-        nodes, counts = np.empty(size, np.float32), np.empty(size, np.float32)
-        buffers = nodes, counts, words, first_near
+        lines = np.zeros((3, size + 2 * PAD), np.float32)
+        buffers = lines[0], lines[1], lines[2], np.empty(size + 2 * PAD, np.float64)
+        value = 0.0
         if need_value:
-            _first_near(order_S, s, min_S, nodes_per_logit, first_near)
-        value = _sweep(
-            order_T, s, ranks_S, min_S, nodes_per_logit, need_value, need_grad, buffers, slope
+            value += 0.5 * _teacher_line(by_s, by_t, min_S, min_T, scale, shift, buffers)
+        strip_s, strip_t, slope = floats[2], floats[3], floats[4]
+        ids, cells = integers[1], integers[2]
+        _fill_strips(
+            *(by_s, by_t, classes, min_T, scale, shift, starts, stops, strip_s, strip_t, ids)
+        )
+        value += 0.5 * _student_line(
+            strip_s, starts, stops, min_S, scale, need_grad, buffers, cells, slope
         )
         if need_value:
-            _first_near(order_T, t, min_T, nodes_per_logit, first_near)
-            value += _sweep(
-                order_S, t, ranks_T, min_T, nodes_per_logit, True, False, buffers, slope
-            )
-            for i in range(count):
-                ranks[i] = ranks_S[order_T[i]]
-            concordant = concordant_pairs(ranks, words, words_before, groups_before)
-            value += 2.0 * concordant - pairs
+            value -= _count_orders(cells, starts, stops, shift, strips_S)
 
-        num_bins = np.int64((max_T - min_T) / width) + 1
-        starts, stops = np.empty(num_bins, np.int64), np.empty(num_bins, np.int64)
-        room = count + num_bins * LANES
-        binned_s, near_slope = np.empty(room, np.float32), np.zeros(room, np.float32)
-        bins = (
-            np.empty(room, np.int32),
-            np.empty(room, np.float32),
-            np.empty(room, np.int32),
-            np.empty(room, np.int32),
-            np.empty(room, np.float32),
-            np.empty(room, np.int32),
+        # Nothing needs the first order any more.
+        parts_S, parts_T, powers_S, powers_T = floats[0], floats[1], integers[0], integers[3]
+        for strip in range(strips_T):
+            inside = slice(starts[strip], stops[strip])
+            split_exponent(strip_t[inside], exponents, powers_T[inside], parts_T[inside])
+            split_exponent(strip_s[inside], exponents, powers_S[inside], parts_S[inside])
+            after = slice(stops[strip], stops[strip] + LANES)
+            powers_S[after] = cells[after] = FAR
+            parts_S[after] = parts_T[after] = np.float32(1)
+            powers_T[after] = 0
+        strip_width = 2.0**shift / scale
+        value += 4.0 * _near_in_both(
+            (powers_T, parts_T, powers_S, parts_S),
+            *(cells, starts, stops, shift),
+            (min_T + strip_width) * exponents - NEAR_POWERS,
+            strip_width * exponents,
+            slope,
         )
-        _fill_bins(s, t, order_S, ranks_T, min_T, steepness, binned_s, bins, starts, stops, place)
-        near = _near_in_both(binned_s, bins, starts, stops, np.float32(width), near_slope)
-        loss[row] = 1.0 - (value + 4.0 * near) / pairs if need_value else 0.0
+        loss[row] = 1.0 - value / pairs if need_value else 0.0
         if need_grad:
-            eight = np.float32(8)
-            for i in range(count):
-                grad[row, i] = factor * (slope[i] + eight * near_slope[place[i]])
+            out = grad[row]
+            for strip in range(strips_T):
+                for n in range(starts[strip], stops[strip]):
+                    out[ids[n]] = factor * slope[n]

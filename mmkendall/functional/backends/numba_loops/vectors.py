@@ -7,7 +7,6 @@ otherwise, and long enough: nothing is checked.
 from __future__ import annotations
 
 import operator
-from functools import partial
 
 from llvmlite import ir
 from numba import types
@@ -158,6 +157,18 @@ def gather_patch(typingctx, nodes, first, width, x_T, x_S, pieces_T, pieces_S):
 
     where = (types.int64, types.int64, types.float32, types.float32)
     return types.float32(nodes, *where, pieces_T, pieces_S), build
+
+
+@intrinsic
+def spread_line(typingctx, nodes, first, x, pieces):
+    """Adds polynomials of ``x`` to 8 ``nodes`` from ``first`` on."""
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        arguments.add_to(arguments.pointer(0, values[1]), arguments.polynomials(3, 2))
+        return context.get_dummy_value()
+
+    return types.void(nodes, types.int64, types.float32, pieces), build
 
 
 @intrinsic
@@ -443,56 +454,57 @@ def orders_after(typingctx, powers, parts, ranks, totals, i, up):
     return types.void(powers, parts, ranks, totals, types.int64, types.int64), build
 
 
-@intrinsic
-def pairs_near(
-    typingctx,
-    powers_T,
-    parts_T,
-    ranks_T,
-    powers_S,
-    parts_S,
-    ranks_S,
-    slopes,
-    totals,
-    i,
-    start,
-    stop,
-):
-    """The pairs of class ``i`` with the classes from ``start`` on, eight at once up to ``stop``.
-
-    Adds an eighth of (T - o_t) (1 - S^2) to ``slopes`` of both classes, and a quarter of
-    (T - o_t) (S - o_s) to ``totals`` (8,), with o = +-1 by the ranks (int32).
-    """
-
-    def build(context, builder, signature, values):
-        arguments = _Arguments(context, builder, signature, values)
-        axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 3, 4)
-
-        i, start, stop = values[8:]
-        own = [axis.load_one(i) for axis in axes]
-        rank_T, rank_S = (
-            arguments.splat(builder.load(arguments.element(ranks, i)), INTS) for ranks in (2, 5)
-        )
-        sums = _Sums(arguments, 2)
-
-        def distance(rank_i, ranks, j, a_i, a_j):
-            """Half of tanh - o, times the sum of ``a_i`` and ``a_j``."""
-            higher = builder.icmp_signed('>', rank_i, arguments.integers(ranks, j))
-            below = arguments.constant(0) - a_j
-            return _Vector(builder, builder.select(higher, below.value, a_i.value))
-
-        eight = arguments.index(LANES)
-        with cgutils.for_range_slice(builder, start, stop, eight, INDEX) as (j, _):
-            common, change, s_i, s_j = _compare(
-                arguments, own, j, *axes, numerator=partial(distance, rank_T, 2, j)
+def _make_strip_pairs(own):
+    @intrinsic
+    def strip_pairs(
+        typingctx, powers_T, parts_T, powers_S, parts_S, cells, slopes, totals, low, high, i, start, stop
+    ):
+        def build(context, builder, signature, values):
+            arguments = _Arguments(context, builder, signature, values)
+            axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 2, 3)
+            low, high, i, start, stop = values[7:]
+            low, high = (
+                arguments.splat(builder.trunc(bound, INT), INTS) for bound in (low, high)
             )
-            sums.add(common * distance(rank_S, 5, j, s_i, s_j), change)
-            mirror = arguments.pointer(6, j)
-            arguments.store(arguments.load(mirror) - change, mirror)
-        arguments.add_to(arguments.pointer(7, arguments.index(0)), sums[0])
-        slope = arguments.element(6, i)
-        builder.store(builder.fadd(builder.load(slope), sums[1].sum()), slope)
-        return context.get_dummy_value()
+            class_i = [axis.load_one(i) for axis in axes]
+            half = arguments.constant(0.5)
+            sums = _Sums(arguments, 2)
 
-    arrays = (powers_T, parts_T, ranks_T, powers_S, parts_S, ranks_S, slopes, totals)
-    return types.void(*arrays, types.int64, types.int64, types.int64), build
+            def to_own(a_i, a_j):
+                return half * (a_i - a_j)
+
+            def to_next(a_i, a_j):
+                return a_i
+
+            eight = arguments.index(LANES)
+            with cgutils.for_range_slice(builder, start, stop, eight, INDEX) as (j, _):
+                common, change, s_i, s_j = _compare(
+                    arguments, class_i, j, *axes, numerator=to_own if own else to_next
+                )
+                cell = arguments.integers(4, j)
+                is_lower = builder.icmp_signed('<', cell, low)
+                is_higher = builder.icmp_signed('>=', cell, high)
+                below = arguments.constant(0) - s_j
+                distance = builder.select(is_lower, below.value, to_own(s_i, s_j).value)
+                distance = builder.select(is_higher, s_i.value, distance)
+                sums.add(common * _Vector(builder, distance), change)
+                mirror = arguments.pointer(5, j)
+                arguments.store(arguments.load(mirror) - change, mirror)
+            arguments.add_to(arguments.pointer(6, arguments.index(0)), sums[0])
+            slope = arguments.element(5, i)
+            builder.store(builder.fadd(builder.load(slope), sums[1].sum()), slope)
+            return context.get_dummy_value()
+
+        arrays = (powers_T, parts_T, powers_S, parts_S, cells, slopes, totals)
+        return types.void(*arrays, *[types.int64] * 5), build
+
+    return strip_pairs
+
+
+# The pairs of class ``i`` with the classes from ``start`` on, eight at once up to ``stop``, which
+# are in the same strip of the teacher or in the next higher one. Adds an eighth of
+# (T - o_t) (1 - S^2) to ``slopes`` of both classes, and a quarter of (T - o_t) (S - o_s) to
+# ``totals`` (8,). Class ``i`` is in the strip of the student that has the int32 ``cells`` from
+# ``low`` to before ``high``.
+own_strip_pairs = _make_strip_pairs(own=True)
+next_strip_pairs = _make_strip_pairs(own=False)

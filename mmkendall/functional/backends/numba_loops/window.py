@@ -33,6 +33,8 @@ BLOCK = 128
 NEAR = 9.0
 # For each class; more take longer than what they save.
 MAX_CELLS = 4
+# The share of the pairs less than 9 / k apart is about this over k times the range.
+NEAR_SHARE = 44.0
 
 
 def _make_window(pair):
@@ -201,6 +203,12 @@ def window_rows(
         else:
             value += _teacher_ties(t, ranks)
         loss[row] = 1.0 - value / pairs
+
+
+@compiled
+def count_near(pairs, scaled_range):
+    """About how many of the pairs are less than 9 / k apart, where k times the range is given."""
+    return pairs * min(1.0, NEAR_SHARE / max(scaled_range, 1.0))
 
 
 @compiled
