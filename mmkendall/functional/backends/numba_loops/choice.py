@@ -14,8 +14,8 @@ from mmkendall.functional.backends.numba_loops.basics import (
 )
 from mmkendall.functional.backends.numba_loops.basics import LANES as EIGHT
 from mmkendall.functional.backends.numba_loops.dense import RATIO_RANGE
-from mmkendall.functional.backends.numba_loops.grid import grid_size
-from mmkendall.functional.backends.numba_loops.spline import STEP
+from mmkendall.functional.backends.numba_loops.grid import DEGREE_T, grid_size
+from mmkendall.functional.backends.numba_loops.spline import DEGREE, STEP
 from mmkendall.functional.backends.numba_loops.sweep import EACH_CLASS, choose_strips, line_size
 from mmkendall.functional.backends.numba_loops.window import MAX_CELLS, NEAR, count_near
 
@@ -81,7 +81,7 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
             if largest <= MAX_EXPONENT:
                 if near_S <= MAX_NEAR * count and wider <= NEAR * MAX_CELLS * count:
                     is_narrow = True
-                    costs[WINDOW] = 1000.0 + 24.0 * count + 0.5 * near_S + 0.13 * near_T
+                    costs[WINDOW] = 1000.0 + 24.0 * count + 0.6 * near_S + 0.17 * near_T
                 if MIN_LANES_CLASSES <= count <= MAX_LANES_CLASSES or forced == LANES:
                     each_pair = 0.23 if wider <= RATIO_RANGE else 0.37
                     costs[LANES] = (each_pair * pairs + 4.0 * count) * EIGHT / min(num_rows, EIGHT)
@@ -90,10 +90,10 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
                     strips = choose_strips(pairs, range_S, range_T)[1]
                     costs[SWEEP] = 3000.0 + EACH_CLASS * count + strips
             if range_S * range_T <= MAX_NODES * STEP**2:
-                height, width = grid_size(range_T, 1.0), grid_size(range_S, 1.0)
+                height, width = grid_size(range_T, DEGREE_T), grid_size(range_S, DEGREE)
                 if height * width <= MAX_NODES:
                     each_node = min((height + width) * 0.0135, CONVOLVED_NODE)
-                    costs[GRID] = 500.0 + 20.0 * count + height * width * each_node
+                    costs[GRID] = 500.0 + 12.0 * count + height * width * each_node
 
         if forced >= 0:
             codes[row] = forced if costs[forced] < np.inf else NOT_POSSIBLE

@@ -16,38 +16,64 @@ from mmkendall.functional.backends.numba_loops.spline import (
     REACH,
     STEP,
     locate,
+    pieces_of,
     tanh_kernel,
 )
 from mmkendall.functional.backends.numba_loops.vectors import (
     CONVOLVED,
+    TILE_ROWS,
     convolve_lanes,
-    gather_patch,
+    make_gather_patch,
+    make_spread_patch,
     mirror_sums,
-    spread_patch,
-    tall_tile,
-    wide_tile,
+    tile_1,
+    tile_2,
+    tile_3,
 )
 
+# Only values are read off along the teacher's axis, for which fewer taps will do.
+DEGREE_T = 5
+PIECES_T = pieces_of(DEGREE_T).astype(np.float32)
+TAPS_T = DEGREE_T + 1
+spread_patch = make_spread_patch(TAPS_T, PIECES)
+gather_slope = make_gather_patch(TAPS_T, PIECES_SLOPE)
+# By axis, the teacher's first.
+KERNELS = np.stack([tanh_kernel(DEGREE_T), tanh_kernel(DEGREE)]).astype(np.float32)
+# In the order of the nodes that it is multiplied with.
+TAIL_KERNELS = np.flip(KERNELS - np.sign(np.arange(-REACH, REACH + 1)), 1).astype(np.float32)
 # Along one axis; more nodes are convolved one after the other.
 MAX_FOLDED = 256
-
-
-KERNEL = tanh_kernel().astype(np.float32)
-# In the order of the nodes that it is multiplied with.
-TAIL_KERNEL = np.flip(KERNEL - np.sign(np.arange(-REACH, REACH + 1))).astype(np.float32)
+# Classes whose places on the grid are found at once.
+BLOCK = 1024
 
 
 @compiled
-def grid_size(logit_range, steepness):
-    """Nodes along one axis, a multiple of ``2 * LANES``."""
-    nodes = int(logit_range * steepness / STEP) + DEGREE + 2
-    return (nodes + 2 * LANES - 1) // (2 * LANES) * (2 * LANES)
+def grid_size(scaled_range, degree):
+    """Nodes along one axis that is read with a spline; ``scaled_range`` is k times the logits'."""
+    return int(scaled_range / STEP) + degree + 2
 
 
 @compiled
-def _locate_all(logits, lowest, scale, places, rests):
-    for i in range(logits.shape[0]):
-        places[i], rests[i] = locate(logits[i], lowest, scale)
+def _padded(size):
+    """A multiple of ``2 * LANES``."""
+    return (size + 2 * LANES - 1) // (2 * LANES) * (2 * LANES)
+
+
+@compiled
+def _place(s, t, corner, scale, width, firsts, rests_S, rests_T, weights):
+    """Where the patch of each class begins, its weights along ``t``, and its rest along ``s``."""
+    min_S, min_T, start = corner
+    for i in range(s.shape[0]):
+        row, rests_T[i] = locate(t[i], min_T, scale)
+        column, rests_S[i] = locate(s[i], min_S, scale)
+        firsts[i] = start + row * width + column
+    for tap in range(TAPS_T):
+        for i in range(s.shape[0]):
+            f = rests_T[i]
+            weight = PIECES_T[DEGREE_T, tap]
+            for power in range(DEGREE_T - 1, -1, -1):
+                weight = weight * f + PIECES_T[power, tap]
+            weights[tap * BLOCK + i] = weight
 
 
 @compiled
@@ -58,7 +84,7 @@ def _start_of_halves(size):
 
 
 @compiled
-def _fill_halves(halves, size):
+def _fill_halves(halves, size, axis):
     """(2, m, m), m = size / 2: transposed, the convolution on even and on odd halves of nodes.
 
     What is even about the middle becomes odd, and odd becomes even.
@@ -67,25 +93,28 @@ def _fill_halves(halves, size):
     half = np.float32(0.5)
     for q in range(m):
         for p in range(m):
-            near, far = _kernel_at(p - q), _kernel_at(p + q + 1 - size)
+            near, far = _kernel_at(axis, p - q), _kernel_at(axis, p + q + 1 - size)
             halves[q * m + p] = half * (near + far)
             halves[(m + q) * m + p] = half * (near - far)
 
 
 @compiled
-def _kernel_at(n):
+def _kernel_at(axis, n):
     if n > REACH:
         return np.float32(1)
     if n < -REACH:
         return np.float32(-1)
-    return KERNEL[n + REACH]
+    return KERNELS[axis, n + REACH]
 
 
 @compiled
-def _fold(lines, folded):
-    """Sums of mirrored lines in the upper half, differences in the lower one, from below."""
+def _fold(lines, folded, empty):
+    """Sums of mirrored lines in the upper half, differences in the lower one, from below.
+
+    The first and the last ``empty`` lines are left out.
+    """
     count = lines.shape[0]
-    for p in range(count // 2):
+    for p in range(empty, count // 2):
         upper, lower = lines[p], lines[count - 1 - p]
         even, odd = folded[p], folded[count - 1 - p]
         for x in range(lines.shape[1]):
@@ -95,46 +124,56 @@ def _fold(lines, folded):
 
 
 @compiled
-def _convolve_lines(folded, halves, out):
-    """Along the folded lines: ``out`` (columns, lines) gets the odd half before the even one."""
+def _convolve_lines(folded, halves, empty, start, stop, out):
+    """Along the folded lines: ``out`` (columns, lines) gets the odd half before the even one.
+
+    For the columns from ``start`` to ``stop``, multiples of ``TILE_ROWS``; ``empty`` as in
+    ``_fold``.
+    """
     lines, columns = folded.shape
     m = lines // 2
     a, c = folded.reshape(-1), out.reshape(-1)
     for part in range(2):
-        a_first, a_step = (0, columns) if part == 0 else ((lines - 1) * columns, -columns)
-        for column in range(0, m, 2 * LANES):
-            b_first = part * m * m + column
+        line = empty if part == 0 else lines - 1 - empty
+        a_first, a_step = line * columns, columns if part == 0 else -columns
+        column = 0
+        while column < m:
+            b_first = (part * m + empty) * m + column
             c_first = part * m + column
-            if column + LANES < m:
-                for row in range(0, columns, LANES // 2):
-                    wide_tile(
-                        *(a, a_first + row, a_step, halves, b_first, m),
-                        *(c, c_first + row * lines, lines, m),
-                    )
-            else:
-                for row in range(0, columns, LANES):
-                    tall_tile(
-                        *(a, a_first + row, a_step, halves, b_first, m),
-                        *(c, c_first + row * lines, lines, m),
-                    )
+            left = (m - column) // LANES
+            # Three vectors at once, and two or four of the last ones by two.
+            vectors = 3 if left == 3 or left > 4 else min(left, 2)
+            for row in range(start, stop, TILE_ROWS):
+                operands = (a, a_first + row, a_step, halves, b_first, m)
+                result = (c, c_first + row * lines, lines, m - empty)
+                if vectors == 3:
+                    tile_3(*operands, *result)
+                elif vectors == 2:
+                    tile_2(*operands, *result)
+                else:
+                    tile_1(*operands, *result)
+            column += vectors * LANES
 
 
 @compiled
-def _convolve_folded(grid, halves_T, halves_S, between, field):
+def _convolve_folded(grid, halves_T, halves_S, empty_T, empty_S, between, field):
     """Both convolutions, as products of matrices of a quarter of the size.
 
-    ``between`` has the size of ``grid`` and is overwritten.
+    The first and last ``empty_T`` lines and ``empty_S`` columns of ``grid`` are zero; such
+    lines of ``field`` are not written. ``between`` has the size of ``grid`` and is overwritten.
     """
     height, width = grid.shape
-    turned = field.reshape(width, height)
-    _fold(grid, between)
-    _convolve_lines(between, halves_T, turned)
-    _fold(turned, turned)
-    _convolve_lines(turned, halves_S, between)
-    # Odd halves before even ones, along both axes.
     tall, broad = height // 2, width // 2
+    turned = field.reshape(width, height)
+    skip_T, skip_S = empty_T // TILE_ROWS * TILE_ROWS, empty_S // TILE_ROWS * TILE_ROWS
+    _fold(grid, between, empty_T)
+    _convolve_lines(between, halves_T, empty_T, skip_S, width - skip_S, turned)
+    _fold(turned, turned, empty_S)
+    # The odd half of the lines comes before the even one, each from the outermost to the middle.
+    _convolve_lines(turned, halves_S, empty_S, skip_T, tall, between)
+    _convolve_lines(turned, halves_S, empty_S, tall + skip_T, height, between)
     above, below = np.empty(width, np.float32), np.empty(width, np.float32)
-    for p in range(tall):
+    for p in range(empty_T, tall):
         odd, even = between[p], between[tall + p]
         for x in range(width):
             above[x] = even[x] + odd[x]
@@ -155,14 +194,16 @@ def _dot(a, b):
 def grid_rows(
     preds_S, preds_T, steepness, surrogate, rows, need_grad, need_value, weight, loss, grad
 ):
-    """With W the spread grid and c samples of tanh, Q = c W c^T: the agreement is <W, Q>, and the
-    gradient is the derivative of Q's spline at the class.
+    """With W the spread grid and c samples of tanh, Q = c_T W c_S^T: the agreement is <W, Q>, and
+    the gradient is the derivative of Q's spline at the class.
     """
     count = preds_S.shape[1]
-    places_T, places_S = np.empty(count, np.int64), np.empty(count, np.int64)
-    rests_T, rests_S = np.empty(count, np.float32), np.empty(count, np.float32)
-    halves = np.empty(_start_of_halves(MAX_FOLDED + 2 * LANES), np.float32)
-    known = np.zeros(MAX_FOLDED + 1, np.bool_)
+    firsts = np.empty(BLOCK, np.int64)
+    rests_S, rests_T = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    weights = np.empty(TAPS_T * BLOCK, np.float32)
+    placed = firsts, rests_S, rests_T, weights
+    halves = np.empty((2, _start_of_halves(MAX_FOLDED + 2 * LANES)), np.float32)
+    known = np.zeros((2, MAX_FOLDED + 1), np.bool_)
     buffers = np.empty((3, 0), np.float32)
     pairs = count * (count - 1) / 2
     factor = np.float32(-steepness * weight / (pairs * STEP))
@@ -170,52 +211,61 @@ def grid_rows(
     for row in rows:
         s, t = preds_S[row], preds_T[row]
         min_S, max_S, min_T, max_T = logit_ranges(s, t)
-        height, width = grid_size(max_T - min_T, steepness), grid_size(max_S - min_S, steepness)
-        is_folded = max(height, width) <= MAX_FOLDED
-        if height * width > buffers.shape[1]:
-            buffers = np.empty((3, height * width), np.float32)
-        _locate_all(t, min_T, scale, places_T, rests_T)
-        _locate_all(s, min_S, scale, places_S, rests_S)
-        nodes = buffers[0, : height * width]
+        used_T = grid_size(steepness * (max_T - min_T), DEGREE_T)
+        used_S = grid_size(steepness * (max_S - min_S), DEGREE)
+        height, width = _padded(used_T), _padded(used_S)
+        # In the middle, so that as many outer lines as can be are empty.
+        empty_T, empty_S = (height - used_T) // 2, (width - used_S) // 2
+        corner = min_S, min_T, empty_T * width + empty_S
+        size = height * width
+        if size > buffers.shape[1]:
+            buffers = np.empty((3, size), np.float32)
+        nodes, field = buffers[0, :size], buffers[1, :size]
         nodes[:] = np.float32(0)
-        for i in range(count):
-            first = places_T[i] * width + places_S[i]
-            spread_patch(nodes, first, width, rests_T[i], rests_S[i], PIECES, PIECES)
+        for start in range(0, count, BLOCK):
+            block = slice(start, min(start + BLOCK, count))
+            _place(s[block], t[block], corner, scale, width, *placed)
+            for i in range(block.stop - start):
+                spread_patch(nodes, firsts[i], width, weights, i, BLOCK, rests_S[i])
 
-        grid, field = nodes.reshape(height, width), buffers[1, : height * width]
-        if is_folded:
-            for size in (height, width):
-                if not known[size]:
-                    known[size] = True
-                    _fill_halves(halves[_start_of_halves(size) :], size)
+        grid, result = nodes.reshape(height, width), field.reshape(height, width)
+        if max(height, width) <= MAX_FOLDED:
+            for axis, nodes_of in enumerate((height, width)):
+                if not known[axis, nodes_of]:
+                    known[axis, nodes_of] = True
+                    _fill_halves(halves[axis, _start_of_halves(nodes_of) :], nodes_of, axis)
             _convolve_folded(
                 grid,
-                halves[_start_of_halves(height) :],
-                halves[_start_of_halves(width) :],
-                buffers[2, : height * width].reshape(height, width),
-                field.reshape(height, width),
+                halves[0, _start_of_halves(height) :],
+                halves[1, _start_of_halves(width) :],
+                *(empty_T, empty_S),
+                buffers[2, :size].reshape(height, width),
+                result,
             )
         else:
-            convolve(grid, field.reshape(height, width))
+            convolve(grid, result)
         total = 0.0
         if need_value:
-            for p in range(height):
-                total += _dot(grid[p], field[p * width : (p + 1) * width])
+            for p in range(empty_T, empty_T + used_T):
+                total += _dot(grid[p], result[p])
         loss[row] = 1.0 - total / (2 * pairs) if need_value else 0.0
         if need_grad:
             out = grad[row]
-            for i in range(count):
-                first = places_T[i] * width + places_S[i]
-                out[i] = factor * gather_patch(
-                    field, first, width, rests_T[i], rests_S[i], PIECES, PIECES_SLOPE
-                )
+            for start in range(0, count, BLOCK):
+                block = slice(start, min(start + BLOCK, count))
+                if count > BLOCK:
+                    _place(s[block], t[block], corner, scale, width, *placed)
+                for i in range(block.stop - start):
+                    out[start + i] = factor * gather_slope(
+                        field, firsts[i], width, weights, i, BLOCK, rests_S[i]
+                    )
 
 
 @compiled
 def convolve(grid, field):
     """Both convolutions of one ``grid``, for more nodes than a matrix product is good for.
 
-    The kernel less its sign has but ``TAIL_KERNEL``; the sign is a matter of running sums.
+    The kernel less its sign has but its tails; the sign is a matter of running sums.
     """
     height, width = grid.shape
     padded = np.zeros((height + 2 * REACH, CONVOLVED), np.float32)
@@ -232,7 +282,7 @@ def convolve(grid, field):
                 sums += padded[REACH + p - 1]
             sums += padded[REACH + p]
             out[:] = sums
-            convolve_lanes(flat, p * CONVOLVED, CONVOLVED, TAIL_KERNEL, out, 0)
+            convolve_lanes(flat, p * CONVOLVED, CONVOLVED, TAIL_KERNELS[0], out, 0)
             field[p, start : start + size] = out[:size]
     # Past the end, so that the last 64 are as many as the others.
     line = np.zeros(width + 2 * REACH + CONVOLVED, np.float32)
@@ -248,5 +298,5 @@ def convolve(grid, field):
             total += line[REACH + n]
             result[n] = total
         for start in range(0, width, CONVOLVED):
-            convolve_lanes(line, start, 1, TAIL_KERNEL, result, start)
+            convolve_lanes(line, start, 1, TAIL_KERNELS[1], result, start)
         field[p] = result[:width]

@@ -1,13 +1,13 @@
-"""Large k and many classes in time that grows with C: strips of classes, and the pairs near in both.
+"""Large k and many classes in time that grows with C: strips, and the pairs that are near in both.
 
 With the classes in strips along each axis, and o = +-1 for two in different strips, by which is
 the higher one, and 0 for two in the same,
 
     T S = o_t S + o_s T - o_t o_s + (T - o_t) (S - o_s).
 
-The first sum walks through the teacher's strips with a spline along s of the tanh of all classes in
-lower strips less those in higher ones. The second does the same with the roles exchanged, the third
-counts, and the last needs only the pairs that are near, or in the same strip, in both.
+The first sum walks through the teacher's strips with a spline along s of the tanh of all classes
+in lower strips less those in higher ones. The second does the same with the roles exchanged, the
+third counts, and the last needs only the pairs that are near, or in the same strip, in both.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from mmkendall.functional.backends.numba_loops.spline import (
 from mmkendall.functional.backends.numba_loops.vectors import (
     CONVOLVED,
     convolve_lanes,
-    gather_line,
+    make_gather_line,
+    make_spread_line,
     next_strip_pairs,
     own_strip_pairs,
-    spread_line,
 )
 from mmkendall.functional.backends.numba_loops.window import count_near
 
@@ -50,14 +50,15 @@ NEAR_POWERS = 2 * NEAR / math.log(2) + 1
 MIN_SHIFT, MAX_SHIFT = 5, 12
 # Zeros on either side of a line, for what is convolved with it and in 64 nodes at a time.
 PAD = REACH + 1 + CONVOLVED
-# What is added up in one go: float32 loses nothing, and the processor does not wait.
-RUN = 16
+# Nodes, and classes with all their pairs, that are added up in float32: it loses nothing then.
+RUN, BLOCK = 16, 64
 # A power of two that no class comes near, whose difference from any is an int32.
 FAR = 1_500_000_000
 # How much the spline of tanh rises from a node to the next, in the order it is multiplied with.
-STEPS_KERNEL = np.flip(np.diff(np.pad(tanh_kernel(), 1, mode='edge'))).astype(np.float32)
+STEPS_KERNEL = np.flip(np.diff(np.pad(tanh_kernel(DEGREE), 1, mode='edge'))).astype(np.float32)
+spread_line, gather_rises = make_spread_line(PIECES), make_gather_line(PIECES_SLOPE_ABOVE)
 # Nanoseconds, measured like those in choice.py.
-EACH_NODE, EACH_PAIR, EACH_CLASS = 2.0, 0.6, 45.0
+EACH_NODE, EACH_PAIR, EACH_CLASS = 2.0, 0.5, 45.0
 
 
 @compiled
@@ -103,7 +104,7 @@ def _order_by_cells(s, t, lowest, scale, ends, by_s, by_t, classes):
 
 @compiled
 def _rises(spread, begin, end, rises):
-    """How much the sum of tanh rises after each node from ``begin`` to 64 after ``end`` at most."""
+    """How much the sum of tanh rises after each node from ``begin`` to ``end``, or 63 more."""
     for start in range(begin, end, CONVOLVED):
         rises[start : start + CONVOLVED] = np.float32(0)
         convolve_lanes(spread, start - REACH, 1, STEPS_KERNEL, rises, start)
@@ -114,9 +115,9 @@ def _walk_strip(spread, first, last, height, rises, total_rises, line):
     """Takes the strip's classes, which were above, below; returns their agreement with all others.
 
     They are in ``spread`` from ``first`` to before ``last``, and that is emptied. ``total_rises``
-    (float64) are those of the sum of tanh of all classes below less those above, and ``line`` gets
-    what they are with the strip's own as neither, for the nodes of the strip. ``height`` is the sum
-    of tanh left of all nodes.
+    (float64) are those of the sum of tanh of all classes below less those above. ``line`` gets
+    what they are with the strip's own as neither, for the nodes of the strip. ``height`` is the
+    sum of tanh left of all nodes.
     """
     begin, end = first - REACH - 1, last + REACH
     _rises(spread, begin, end, rises)
@@ -155,7 +156,7 @@ def _teacher_line(by_s, by_t, min_S, min_T, scale, shift, buffers):
         stop = start
         while stop < count and locate(by_s[stop], min_S, scale)[0] >> shift == strip:
             cell, f = locate(by_t[stop], min_T, scale)
-            spread_line(spread, PAD + cell, f, PIECES)
+            spread_line(spread, PAD + cell, f)
             first, last = min(first, PAD + cell), max(last, PAD + cell + DEGREE + 1)
             stop += 1
         total += _walk_strip(spread, first, last, -(start + stop), rises, total_rises, line)
@@ -195,7 +196,7 @@ def _student_line(strip_s, starts, stops, min_S, scale, need_slope, buffers, cel
         for n in range(starts[strip], stops[strip]):
             cell, f = locate(strip_s[n], min_S, scale)
             cells[n] = cell
-            spread_line(spread, PAD + cell, f, PIECES)
+            spread_line(spread, PAD + cell, f)
         count += stops[strip] - starts[strip]
     last = spread.shape[0] - PAD
     _rises(spread, PAD - REACH - 1, last + REACH, rises)
@@ -210,7 +211,7 @@ def _student_line(strip_s, starts, stops, min_S, scale, need_slope, buffers, cel
             continue
         for n in range(start, stop):
             f = locate(strip_s[n], min_S, scale)[1]
-            spread_line(spread, PAD + cells[n], f, PIECES)
+            spread_line(spread, PAD + cells[n], f)
         first, last = PAD + cells[start], PAD + cells[stop - 1] + DEGREE + 1
         height = count - 2 * seen - (stop - start)
         total += _walk_strip(spread, first, last, height, rises, total_rises, line)
@@ -218,7 +219,7 @@ def _student_line(strip_s, starts, stops, min_S, scale, need_slope, buffers, cel
         if need_slope:
             for n in range(start, stop):
                 f = locate(strip_s[n], min_S, scale)[1]
-                slope[n] = per_step * gather_line(line, PAD + cells[n], f, PIECES_SLOPE_ABOVE)
+                slope[n] = per_step * gather_rises(line, PAD + cells[n], f)
     return total
 
 
@@ -245,9 +246,9 @@ def _count_orders(cells, starts, stops, shift, num_strips):
 def _near_in_both(pairing, cells, starts, stops, shift, upper_power, strip_powers, slopes):
     """A quarter of the sum of (T - o_t)(S - o_s) over the pairs that are near in both logits.
 
-    An eighth of each class's sum of (T - o_t)(1 - S^2) is added to ``slopes``. Near means less than
-    8 / k apart, or in the same strip. A strip's classes ascend in ``cells`` and are followed by
-    ``LANES`` that are far from all others. More pairs than needed are taken, to fill the lanes:
+    An eighth of each class's sum of (T - o_t)(1 - S^2) is added to ``slopes``. Near means less
+    than 8 / k apart, or in the same strip. A strip's classes ascend in ``cells`` and are followed
+    by ``LANES`` that are far from all others. More pairs than needed are taken, to fill the lanes:
     each is right, and none comes twice. A class has no near ones in the next strip unless its
     power in the teacher is at least ``upper_power``, and ``strip_powers`` more for each strip.
     """
@@ -256,22 +257,24 @@ def _near_in_both(pairing, cells, starts, stops, shift, upper_power, strip_power
     total = 0.0
     num_strips = starts.shape[0]
     for strip in range(num_strips):
-        totals[:] = np.float32(0)
-        stop = stops[strip]
+        start, stop = starts[strip], stops[strip]
         next_start = next_stop = next_end = 0
         if strip + 1 < num_strips:
             next_start = next_end = starts[strip + 1]
             next_stop = stops[strip + 1]
         lowest_power = upper_power + strip * strip_powers
-        end = starts[strip]
-        for i in range(starts[strip], stop):
-            low = (cells[i] >> shift) << shift
-            high = low + (1 << shift)
-            reach = max(cells[i] + NEAR_CELLS, high)
-            while end < stop and cells[end] < reach:
-                end += 1
-            own_strip_pairs(*pairing, cells, slopes, totals, low, high, i, i + 1, end)
-            if powers_T[i] >= lowest_power:
+        end = start
+        for block in range(start, stop, BLOCK):
+            totals[:] = np.float32(0)
+            for i in range(block, min(block + BLOCK, stop)):
+                low = (cells[i] >> shift) << shift
+                high = low + (1 << shift)
+                reach = max(cells[i] + NEAR_CELLS, high)
+                while end < stop and cells[end] < reach:
+                    end += 1
+                own_strip_pairs(*pairing, cells, slopes, totals, low, high, i, i + 1, end)
+                if powers_T[i] < lowest_power:
+                    continue
                 back = min(cells[i] - NEAR_CELLS, low)
                 while next_start < next_stop and cells[next_start] < back:
                     next_start += 1
@@ -280,7 +283,7 @@ def _near_in_both(pairing, cells, starts, stops, shift, upper_power, strip_power
                 next_strip_pairs(
                     *pairing, cells, slopes, totals, low, high, i, next_start, next_end
                 )
-        total += totals.sum()
+            total += totals.sum()
     return total
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -23,6 +24,7 @@ MANTISSA_BITS = 23
 FARTHEST = 50
 # Enough elements in registers to hide the latency of a multiplication with addition.
 CONVOLVED = 64
+TILE_ROWS = 4
 
 
 class _Vector:
@@ -91,7 +93,10 @@ class _Arguments:
         self.store(self.load(pointer) + vector, pointer)
 
     def constant(self, number):
-        return _Vector(self.builder, ir.Constant(FLOATS, [float(number)] * LANES))
+        return self.constants([number] * LANES)
+
+    def constants(self, numbers):
+        return _Vector(self.builder, ir.Constant(FLOATS, [float(number) for number in numbers]))
 
     def index(self, number):
         return ir.Constant(INDEX, number)
@@ -104,11 +109,17 @@ class _Arguments:
         return self.builder.shuffle_vector(lanes, undefined, first)
 
     def polynomials(self, pieces, x):
-        """Eight polynomials of the scalar ``x``; row m of ``pieces`` (8, 8) belongs to x^m."""
+        """Polynomials of the scalar ``x``, up to eight: a column of the array ``pieces`` each.
+
+        Row m belongs to x^m. Constants of the code, which LLVM may keep in registers.
+        """
+        rows = [
+            self.constants(np.pad(row, (0, LANES - len(row)))) for row in pieces.astype(np.float32)
+        ]
         power = _Vector(self.builder, self.splat(self.values[x]))
-        total = self.load(self.pointer(pieces, self.index((LANES - 1) * LANES)))
-        for row in reversed(range(LANES - 1)):
-            total = total * power + self.load(self.pointer(pieces, self.index(row * LANES)))
+        total = rows[-1]
+        for row in rows[-2::-1]:
+            total = total * power + row
         return total
 
 
@@ -122,65 +133,80 @@ def count_bits(typingctx, word):
     return types.int64(types.uint64), build
 
 
-@intrinsic
-def spread_patch(typingctx, nodes, first, width, x_T, x_S, pieces_T, pieces_S):
-    """Adds an outer product of polynomials, of ``x_T`` and of ``x_S``, to 8 x 8 ``nodes``.
+def make_spread_patch(rows, pieces):
+    @intrinsic
+    def spread_patch(typingctx, nodes, first, width, weights, place, stride, x):
+        """Adds an outer product of ``rows`` of ``weights`` and polynomials of ``x`` to ``nodes``.
 
-    ``nodes`` is flat, in rows of ``width``; the patch begins at ``first``.
-    """
+        ``nodes`` is flat, in rows of ``width``; what is added to begins at ``first``. The weights
+        are ``stride`` apart from ``place`` on.
+        """
 
-    def build(context, builder, signature, values):
-        arguments = _Arguments(context, builder, signature, values)
-        weights_T, weights_S = arguments.polynomials(5, 3), arguments.polynomials(6, 4)
-        node = values[1]
-        for tap in range(LANES):
-            arguments.add_to(arguments.pointer(0, node), weights_T.spread(tap) * weights_S)
-            node = builder.add(node, values[2])
-        return context.get_dummy_value()
+        def build(context, builder, signature, values):
+            arguments = _Arguments(context, builder, signature, values)
+            _, node, width, _, place, stride, _ = values
+            columns = arguments.polynomials(pieces, 6)
+            for _ in range(rows):
+                weight = arguments.splat(builder.load(arguments.element(3, place)))
+                arguments.add_to(arguments.pointer(0, node), _Vector(builder, weight) * columns)
+                node, place = builder.add(node, width), builder.add(place, stride)
+            return context.get_dummy_value()
 
-    where = (types.int64, types.int64, types.float32, types.float32)
-    return types.void(nodes, *where, pieces_T, pieces_S), build
+        index = types.int64
+        return types.void(nodes, index, index, weights, index, index, types.float32), build
 
-
-@intrinsic
-def gather_patch(typingctx, nodes, first, width, x_T, x_S, pieces_T, pieces_S):
-    """The sum of 8 x 8 ``nodes`` with the weights that ``spread_patch`` would add."""
-
-    def build(context, builder, signature, values):
-        arguments = _Arguments(context, builder, signature, values)
-        weights_T, weights_S = arguments.polynomials(5, 3), arguments.polynomials(6, 4)
-        node, total = values[1], arguments.constant(0)
-        for tap in range(LANES):
-            total += weights_T.spread(tap) * arguments.load(arguments.pointer(0, node))
-            node = builder.add(node, values[2])
-        return (total * weights_S).sum()
-
-    where = (types.int64, types.int64, types.float32, types.float32)
-    return types.float32(nodes, *where, pieces_T, pieces_S), build
+    return spread_patch
 
 
-@intrinsic
-def spread_line(typingctx, nodes, first, x, pieces):
-    """Adds polynomials of ``x`` to 8 ``nodes`` from ``first`` on."""
+def make_gather_patch(rows, pieces):
+    @intrinsic
+    def gather_patch(typingctx, nodes, first, width, weights, place, stride, x):
+        """The sum of ``nodes`` with the weights that ``spread_patch`` would add."""
 
-    def build(context, builder, signature, values):
-        arguments = _Arguments(context, builder, signature, values)
-        arguments.add_to(arguments.pointer(0, values[1]), arguments.polynomials(3, 2))
-        return context.get_dummy_value()
+        def build(context, builder, signature, values):
+            arguments = _Arguments(context, builder, signature, values)
+            _, node, width, _, place, stride, _ = values
+            total = arguments.constant(0)
+            for _ in range(rows):
+                weight = arguments.splat(builder.load(arguments.element(3, place)))
+                total += _Vector(builder, weight) * arguments.load(arguments.pointer(0, node))
+                node, place = builder.add(node, width), builder.add(place, stride)
+            return (total * arguments.polynomials(pieces, 6)).sum()
 
-    return types.void(nodes, types.int64, types.float32, pieces), build
+        index = types.int64
+        return types.float32(nodes, index, index, weights, index, index, types.float32), build
+
+    return gather_patch
 
 
-@intrinsic
-def gather_line(typingctx, nodes, first, x, pieces):
-    """The sum of 8 ``nodes`` from ``first`` on, weighted by polynomials of ``x``."""
+def make_spread_line(pieces):
+    @intrinsic
+    def spread_line(typingctx, nodes, first, x):
+        """Adds polynomials of ``x`` to ``nodes`` from ``first`` on."""
 
-    def build(context, builder, signature, values):
-        arguments = _Arguments(context, builder, signature, values)
-        line = arguments.load(arguments.pointer(0, values[1]))
-        return (arguments.polynomials(3, 2) * line).sum()
+        def build(context, builder, signature, values):
+            arguments = _Arguments(context, builder, signature, values)
+            arguments.add_to(arguments.pointer(0, values[1]), arguments.polynomials(pieces, 2))
+            return context.get_dummy_value()
 
-    return types.float32(nodes, types.int64, types.float32, pieces), build
+        return types.void(nodes, types.int64, types.float32), build
+
+    return spread_line
+
+
+def make_gather_line(pieces):
+    @intrinsic
+    def gather_line(typingctx, nodes, first, x):
+        """The sum of ``nodes`` from ``first`` on, weighted by polynomials of ``x``."""
+
+        def build(context, builder, signature, values):
+            arguments = _Arguments(context, builder, signature, values)
+            line = arguments.load(arguments.pointer(0, values[1]))
+            return (arguments.polynomials(pieces, 2) * line).sum()
+
+        return types.float32(nodes, types.int64, types.float32), build
+
+    return gather_line
 
 
 @intrinsic
@@ -246,10 +272,9 @@ def _make_tile(rows, vectors):
     return tile
 
 
-# Elements of the product of the transpose of ``a`` and ``b``, flat and in rows of ``*_step``: as
-# many as there are registers for.
-wide_tile = _make_tile(4, 2)
-tall_tile = _make_tile(8, 1)
+# Elements of the product of the transpose of ``a`` and ``b``, flat and in rows of ``*_step``: four
+# rows of one, two or three vectors.
+tile_1, tile_2, tile_3 = (_make_tile(TILE_ROWS, vectors) for vectors in (1, 2, 3))
 
 
 @intrinsic
@@ -457,15 +482,25 @@ def orders_after(typingctx, powers, parts, ranks, totals, i, up):
 def _make_strip_pairs(own):
     @intrinsic
     def strip_pairs(
-        typingctx, powers_T, parts_T, powers_S, parts_S, cells, slopes, totals, low, high, i, start, stop
+        typingctx,
+        powers_T,
+        parts_T,
+        powers_S,
+        parts_S,
+        cells,
+        slopes,
+        totals,
+        low,
+        high,
+        i,
+        start,
+        stop,
     ):
         def build(context, builder, signature, values):
             arguments = _Arguments(context, builder, signature, values)
             axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 2, 3)
             low, high, i, start, stop = values[7:]
-            low, high = (
-                arguments.splat(builder.trunc(bound, INT), INTS) for bound in (low, high)
-            )
+            low, high = (arguments.splat(builder.trunc(bound, INT), INTS) for bound in (low, high))
             class_i = [axis.load_one(i) for axis in axes]
             half = arguments.constant(0.5)
             sums = _Sums(arguments, 2)

@@ -33,7 +33,7 @@ BLOCK = 128
 NEAR = 9.0
 # For each class; more take longer than what they save.
 MAX_CELLS = 4
-# The share of the pairs less than 9 / k apart is about this over k times the range.
+# The share of the pairs less than 9 / k apart is about this over k times the range, if it is wide.
 NEAR_SHARE = 44.0
 
 
@@ -208,7 +208,8 @@ def window_rows(
 @compiled
 def count_near(pairs, scaled_range):
     """About how many of the pairs are less than 9 / k apart, where k times the range is given."""
-    return pairs * min(1.0, NEAR_SHARE / max(scaled_range, 1.0))
+    share = NEAR_SHARE / max(scaled_range, 1.0)
+    return pairs * share / math.sqrt(1.0 + share * share)
 
 
 @compiled
