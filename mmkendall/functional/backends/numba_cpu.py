@@ -16,13 +16,14 @@ range of the row's logits, and takes the fastest that can take the row:
     The classes are put in order; only pairs closer than 9 / k (20 / k in float64) need their tanh,
     order counts for all others. For large k times range. Not for ``'diffkendall'``.
 ``sweep``
-    What ``window`` computes, but O(C): a walk through each order with a spline of all tanh seen
-    so far, and the pairs that are closer than 8 / k in both logits. For large k and thousands of
-    classes.
+    What ``window`` computes, but O(C) and unsorted: the classes in strips along each axis, the
+    tanh of all classes in other strips on the nodes of a line, and the pairs that are closer than
+    8 / k, or in the same strip, in both logits. For large k and thousands of classes.
 ``grid``
-    The classes are spread on a grid over (teacher, student) in steps of 1 / (4 k) by B-splines,
-    the two tanh become convolutions, and the gradient is read off. O(C) for a given range, so it
-    serves small k and hundreds of classes or more. At most 1,400,000 nodes.
+    The classes are spread on a grid over (student, teacher) in steps of 1 / (4 k), as for a
+    nonuniform Fourier transform, the two tanh become convolutions, and the gradient is read off.
+    O(C) for a given range, so it serves small k and hundreds of classes or more. At most 1,400,000
+    nodes.
 
 ``lanes``, ``sweep`` and ``grid`` are for ``'product'`` in float32, with k times both ranges at
 least 0.5.

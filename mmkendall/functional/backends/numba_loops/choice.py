@@ -14,9 +14,9 @@ from mmkendall.functional.backends.numba_loops.basics import (
 )
 from mmkendall.functional.backends.numba_loops.basics import LANES as EIGHT
 from mmkendall.functional.backends.numba_loops.dense import RATIO_RANGE
-from mmkendall.functional.backends.numba_loops.grid import DEGREE_T, grid_size
-from mmkendall.functional.backends.numba_loops.spline import DEGREE, STEP
+from mmkendall.functional.backends.numba_loops.grid import grid_size
 from mmkendall.functional.backends.numba_loops.sweep import EACH_CLASS, choose_strips, line_size
+from mmkendall.functional.backends.numba_loops.taps import STEP
 from mmkendall.functional.backends.numba_loops.window import MAX_CELLS, NEAR, count_near
 
 NOT_POSSIBLE, NOT_FINITE = -2, -1
@@ -34,6 +34,8 @@ MIN_RANGE = 0.5
 MAX_EXPONENT = 1e8
 # For the fewest classes they gain a few microseconds, and dense depends on no other row.
 MIN_LANES_CLASSES, MAX_LANES_CLASSES = 17, 2500
+# It never is the fastest for fewer, and its estimate takes a while.
+MIN_SWEEP_CLASSES = 256
 # What a node costs beyond which its convolution is not a matrix product.
 CONVOLVED_NODE = 7.0
 # The narrow window sums float32 one after the other, which loses 1e-6 for so many.
@@ -86,14 +88,15 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
                     each_pair = 0.23 if wider <= RATIO_RANGE else 0.37
                     costs[LANES] = (each_pair * pairs + 4.0 * count) * EIGHT / min(num_rows, EIGHT)
                 line = line_size(wider, 1.0)
-                if line <= max(MAX_LINE, MAX_LINE_PER_CLASS * count):
+                is_short = line <= max(MAX_LINE, MAX_LINE_PER_CLASS * count)
+                if is_short and (count >= MIN_SWEEP_CLASSES or forced == SWEEP):
                     strips = choose_strips(pairs, range_S, range_T)[1]
                     costs[SWEEP] = 3000.0 + EACH_CLASS * count + strips
             if range_S * range_T <= MAX_NODES * STEP**2:
-                height, width = grid_size(range_T, DEGREE_T), grid_size(range_S, DEGREE)
+                height, width = grid_size(range_T), grid_size(range_S)
                 if height * width <= MAX_NODES:
-                    each_node = min((height + width) * 0.0135, CONVOLVED_NODE)
-                    costs[GRID] = 500.0 + 12.0 * count + height * width * each_node
+                    each_node = min((height + width) * 0.016, CONVOLVED_NODE)
+                    costs[GRID] = 500.0 + 15.0 * count + height * width * each_node
 
         if forced >= 0:
             codes[row] = forced if costs[forced] < np.inf else NOT_POSSIBLE

@@ -5,9 +5,10 @@ the higher one, and 0 for two in the same,
 
     T S = o_t S + o_s T - o_t o_s + (T - o_t) (S - o_s).
 
-The first sum walks through the teacher's strips with a spline along s of the tanh of all classes
-in lower strips less those in higher ones. The second does the same with the roles exchanged, the
-third counts, and the last needs only the pairs that are near, or in the same strip, in both.
+The first sum walks through the teacher's strips with a line of nodes along s, for the tanh of all
+classes in lower strips less those in higher ones. The second does the same with the roles
+exchanged, the third counts, and the last needs only the pairs that are near, or in the same
+strip, in both.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from mmkendall.functional.backends.numba_loops.basics import (
     logit_ranges,
     split_exponent,
 )
-from mmkendall.functional.backends.numba_loops.spline import (
-    DEGREE,
+from mmkendall.functional.backends.numba_loops.taps import (
     PIECES,
-    PIECES_SLOPE_ABOVE,
+    PIECES_SLOPE,
     REACH,
+    RISES,
     STEP,
+    TAPS,
     locate,
-    tanh_kernel,
 )
 from mmkendall.functional.backends.numba_loops.vectors import (
     CONVOLVED,
@@ -49,22 +50,22 @@ NEAR_POWERS = 2 * NEAR / math.log(2) + 1
 # A strip has at least 2**5 cells, the least that is not narrower than NEAR.
 MIN_SHIFT, MAX_SHIFT = 5, 12
 # Zeros on either side of a line, for what is convolved with it and in 64 nodes at a time.
-PAD = REACH + 1 + CONVOLVED
-# Nodes, and classes with all their pairs, that are added up in float32: it loses nothing then.
-RUN, BLOCK = 16, 64
+PAD = 2 * REACH + 1 + CONVOLVED
+# What is added up in float32, so that it loses little: nodes, classes, and the pairs of a class.
+RUN, BLOCK, CHUNK = 16, 64, 512
 # A power of two that no class comes near, whose difference from any is an int32.
 FAR = 1_500_000_000
-# How much the spline of tanh rises from a node to the next, in the order it is multiplied with.
-STEPS_KERNEL = np.flip(np.diff(np.pad(tanh_kernel(DEGREE), 1, mode='edge'))).astype(np.float32)
-spread_line, gather_rises = make_spread_line(PIECES), make_gather_line(PIECES_SLOPE_ABOVE)
+# In the order of the nodes that they are multiplied with.
+RISES_BACK = np.flip(RISES).astype(np.float32)
+spread_line, gather_slope = make_spread_line(PIECES), make_gather_line(PIECES_SLOPE)
 # Nanoseconds, measured like those in choice.py.
-EACH_NODE, EACH_PAIR, EACH_CLASS = 2.0, 0.5, 45.0
+EACH_NODE, EACH_PAIR, EACH_CLASS = 2.0, 0.5, 50.0
 
 
 @compiled
 def line_size(logit_range, steepness):
     """Nodes along one axis."""
-    return int(logit_range * steepness / STEP) + DEGREE + 2
+    return int(logit_range * steepness / STEP) + TAPS + 1
 
 
 @compiled
@@ -73,14 +74,15 @@ def choose_strips(pairs, range_S, range_T):
 
     The ranges are times k. Wider strips are fewer lines to convolve and more pairs.
     """
-    both = count_near(pairs, range_S) * count_near(1.0, range_T)
+    # Pairs in a square of (1 / k)^2: either difference may be up to 9 / k, and one have two signs.
+    density = count_near(pairs, range_S) * count_near(1.0, range_T) / (2 * 9.0**2)
     best, lowest = MIN_SHIFT, np.inf
     for shift in range(MIN_SHIFT, MAX_SHIFT):
         width = STEP * 2.0**shift
         nodes = (1.0 + range_T / width) * (range_S / STEP + 4 * REACH)
         nodes += (1.0 + range_S / width) * (range_T / STEP + 4 * REACH)
         reach = width + NEAR**2 / width
-        near = both / 162.0 * (0.5 * width + NEAR) * reach
+        near = density * (0.5 * width + NEAR) * reach
         cost = EACH_NODE * nodes + EACH_PAIR * near
         if cost < lowest:
             best, lowest = shift, cost
@@ -107,19 +109,41 @@ def _rises(spread, begin, end, rises):
     """How much the sum of tanh rises after each node from ``begin`` to ``end``, or 63 more."""
     for start in range(begin, end, CONVOLVED):
         rises[start : start + CONVOLVED] = np.float32(0)
-        convolve_lanes(spread, start - REACH, 1, STEPS_KERNEL, rises, start)
+        convolve_lanes(spread, start - REACH, 1, RISES_BACK, rises, start)
 
 
 @compiled
-def _walk_strip(spread, first, last, height, rises, total_rises, line):
+def _rising_dot(weights, line, start, stop, height):
+    """The sum of ``weights`` times what begins as ``height`` and rises by ``line`` at each node.
+
+    A run of nodes after the other: within one, the processor does not wait for float64.
+    """
+    total = 0.0
+    for first in range(start, stop, RUN):
+        product = rise = weight = np.float32(0)
+        for n in range(first, first + RUN):
+            product += weights[n] * rise
+            weight += weights[n]
+            rise += line[n]
+        total += product + height * weight
+        height += rise
+    return total
+
+
+@compiled
+def _walk_strip(first, last, height, buffers):
     """Takes the strip's classes, which were above, below; returns their agreement with all others.
 
-    They are in ``spread`` from ``first`` to before ``last``, and that is emptied. ``total_rises``
-    (float64) are those of the sum of tanh of all classes below less those above. ``line`` gets
-    what they are with the strip's own as neither, for the nodes of the strip. ``height`` is the
-    sum of tanh left of all nodes.
+    They are in ``sums`` from ``first`` to before ``last``, and that is emptied. ``total_rises``
+    are those of the sum of tanh of all classes below less those above. ``line`` gets what they
+    are with the strip's own as neither, for the nodes of the strip. ``height`` is the sum of tanh
+    left of all nodes.
     """
+    sums, total_rises, spread, rises, line = buffers
     begin, end = first - REACH - 1, last + REACH
+    for n in range(first, last):
+        spread[n] = sums[n]
+        sums[n] = 0.0
     _rises(spread, begin, end, rises)
     for n in range(begin, end):
         own = total_rises[n] + rises[n]
@@ -129,37 +153,29 @@ def _walk_strip(spread, first, last, height, rises, total_rises, line):
         height += total_rises[n]
     for n in range(begin, first):
         height += line[n]
-    total = 0.0
-    for start in range(first, last, RUN):
-        rise = product = weight = np.float32(0)
-        for n in range(start, start + RUN):
-            product += spread[n] * rise
-            weight += spread[n]
-            rise += line[n]
-            spread[n] = np.float32(0)
-        total += product + height * weight
-        height += rise
+    total = _rising_dot(spread, line, first, last, height)
+    spread[first:last] = np.float32(0)
     return total
 
 
 @compiled
 def _teacher_line(by_s, by_t, min_S, min_T, scale, shift, buffers):
     """Twice the sum of o_s T over all pairs."""
-    spread, rises, line, total_rises = buffers
+    sums, total_rises = buffers[0], buffers[1]
     count = by_s.shape[0]
     total_rises[:] = 0.0
     total = 0.0
     start = 0
     while start < count:
         strip = locate(by_s[start], min_S, scale)[0] >> shift
-        first, last = spread.shape[0], 0
+        first, last = sums.shape[0], 0
         stop = start
         while stop < count and locate(by_s[stop], min_S, scale)[0] >> shift == strip:
             cell, f = locate(by_t[stop], min_T, scale)
-            spread_line(spread, PAD + cell, f)
-            first, last = min(first, PAD + cell), max(last, PAD + cell + DEGREE + 1)
+            spread_line(sums, PAD + cell, f)
+            first, last = min(first, PAD + cell), max(last, PAD + cell + TAPS)
             stop += 1
-        total += _walk_strip(spread, first, last, -(start + stop), rises, total_rises, line)
+        total += _walk_strip(first, last, -(start + stop), buffers)
         start = stop
     return total
 
@@ -188,7 +204,7 @@ def _student_line(strip_s, starts, stops, min_S, scale, need_slope, buffers, cel
 
     ``slope`` gets an eighth of each class's sum of o_t (1 - S^2), and ``cells`` its cell.
     """
-    spread, rises, line, total_rises = buffers
+    sums, total_rises, spread, rises, line = buffers
     per_step = np.float32(1 / (8 * STEP))
     total_rises[:] = 0.0
     count = 0
@@ -196,9 +212,11 @@ def _student_line(strip_s, starts, stops, min_S, scale, need_slope, buffers, cel
         for n in range(starts[strip], stops[strip]):
             cell, f = locate(strip_s[n], min_S, scale)
             cells[n] = cell
-            spread_line(spread, PAD + cell, f)
+            spread_line(sums, PAD + cell, f)
         count += stops[strip] - starts[strip]
-    last = spread.shape[0] - PAD
+    last = sums.shape[0] - PAD
+    spread[:] = sums
+    sums[:] = 0.0
     _rises(spread, PAD - REACH - 1, last + REACH, rises)
     for n in range(PAD - REACH - 1, last + REACH):
         total_rises[n] = -rises[n]
@@ -211,15 +229,15 @@ def _student_line(strip_s, starts, stops, min_S, scale, need_slope, buffers, cel
             continue
         for n in range(start, stop):
             f = locate(strip_s[n], min_S, scale)[1]
-            spread_line(spread, PAD + cells[n], f)
-        first, last = PAD + cells[start], PAD + cells[stop - 1] + DEGREE + 1
+            spread_line(sums, PAD + cells[n], f)
+        first, last = PAD + cells[start], PAD + cells[stop - 1] + TAPS
         height = count - 2 * seen - (stop - start)
-        total += _walk_strip(spread, first, last, height, rises, total_rises, line)
+        total += _walk_strip(first, last, height, buffers)
         seen += stop - start
         if need_slope:
             for n in range(start, stop):
                 f = locate(strip_s[n], min_S, scale)[1]
-                slope[n] = per_step * gather_rises(line, PAD + cells[n], f)
+                slope[n] = per_step * gather_slope(line, PAD + cells[n], f)
     return total
 
 
@@ -253,7 +271,7 @@ def _near_in_both(pairing, cells, starts, stops, shift, upper_power, strip_power
     power in the teacher is at least ``upper_power``, and ``strip_powers`` more for each strip.
     """
     powers_T = pairing[0]
-    totals = np.empty(LANES, np.float32)
+    changes = np.zeros(slopes.shape[0], np.float32)
     total = 0.0
     num_strips = starts.shape[0]
     for strip in range(num_strips):
@@ -265,14 +283,17 @@ def _near_in_both(pairing, cells, starts, stops, shift, upper_power, strip_power
         lowest_power = upper_power + strip * strip_powers
         end = start
         for block in range(start, stop, BLOCK):
-            totals[:] = np.float32(0)
+            next_block = next_start
             for i in range(block, min(block + BLOCK, stop)):
                 low = (cells[i] >> shift) << shift
                 high = low + (1 << shift)
                 reach = max(cells[i] + NEAR_CELLS, high)
                 while end < stop and cells[end] < reach:
                     end += 1
-                own_strip_pairs(*pairing, cells, slopes, totals, low, high, i, i + 1, end)
+                for j in range(i + 1, end, CHUNK):
+                    total += own_strip_pairs(
+                        *pairing, cells, changes, low, high, i, j, min(j + CHUNK, end)
+                    )
                 if powers_T[i] < lowest_power:
                     continue
                 back = min(cells[i] - NEAR_CELLS, low)
@@ -280,11 +301,21 @@ def _near_in_both(pairing, cells, starts, stops, shift, upper_power, strip_power
                     next_start += 1
                 while next_end < next_stop and cells[next_end] < reach:
                     next_end += 1
-                next_strip_pairs(
-                    *pairing, cells, slopes, totals, low, high, i, next_start, next_end
-                )
-            total += totals.sum()
+                for j in range(next_start, next_end, CHUNK):
+                    total += next_strip_pairs(
+                        *pairing, cells, changes, low, high, i, j, min(j + CHUNK, next_end)
+                    )
+            _move(changes, slopes, block, end + LANES)
+            _move(changes, slopes, next_block, next_end + LANES)
     return total
+
+
+@compiled
+def _move(changes, slopes, start, stop):
+    """Adds some of the ``changes`` to the ``slopes`` and empties them."""
+    for n in range(start, stop):
+        slopes[n] += changes[n]
+        changes[n] = np.float32(0)
 
 
 @compiled
@@ -311,8 +342,10 @@ def sweep_rows(
         size = max(line_size(range_S, 1.0), line_size(range_T, 1.0))
         _order_by_cells(s, t, min_S, scale, np.empty(size, np.int32), by_s, by_t, classes)
 
+        # Sums in float64: in float32, classes that are equal would all be rounded alike.
+        wide_lines = np.zeros((2, size + 2 * PAD), np.float64)
         lines = np.zeros((3, size + 2 * PAD), np.float32)
-        buffers = lines[0], lines[1], lines[2], np.empty(size + 2 * PAD, np.float64)
+        buffers = wide_lines[0], wide_lines[1], lines[0], lines[1], lines[2]
         value = 0.0
         if need_value:
             value += 0.5 * _teacher_line(by_s, by_t, min_S, min_T, scale, shift, buffers)

@@ -7,6 +7,7 @@ otherwise, and long enough: nothing is checked.
 from __future__ import annotations
 
 import operator
+from contextlib import contextmanager
 
 import numpy as np
 from llvmlite import ir
@@ -101,6 +102,19 @@ class _Arguments:
     def index(self, number):
         return ir.Constant(INDEX, number)
 
+    def size(self, argument):
+        make = self.context.make_array(self.types[argument])
+        return self.builder.extract_value(
+            make(self.context, self.builder, self.values[argument]).shape, 0
+        )
+
+    @contextmanager
+    def eights(self, argument):
+        """A loop over the first of each eight elements of an array argument."""
+        steps = self.index(0), self.size(argument), self.index(LANES)
+        with cgutils.for_range_slice(self.builder, *steps, INDEX) as (index, _):
+            yield index
+
     def splat(self, scalar, vector=FLOATS):
         """One scalar in all eight lanes."""
         undefined = ir.Constant(vector, ir.Undefined)
@@ -182,11 +196,14 @@ def make_gather_patch(rows, pieces):
 def make_spread_line(pieces):
     @intrinsic
     def spread_line(typingctx, nodes, first, x):
-        """Adds polynomials of ``x`` to ``nodes`` from ``first`` on."""
+        """Adds polynomials of ``x`` to ``nodes`` (float64) from ``first`` on."""
 
         def build(context, builder, signature, values):
             arguments = _Arguments(context, builder, signature, values)
-            arguments.add_to(arguments.pointer(0, values[1]), arguments.polynomials(pieces, 2))
+            doubles = ir.VectorType(ir.DoubleType(), LANES)
+            place = arguments.pointer(0, values[1], doubles)
+            added = builder.fpext(arguments.polynomials(pieces, 2).value, doubles)
+            builder.store(builder.fadd(builder.load(place, align=8), added), place, align=8)
             return context.get_dummy_value()
 
         return types.void(nodes, types.int64, types.float32), build
@@ -278,18 +295,63 @@ tile_1, tile_2, tile_3 = (_make_tile(TILE_ROWS, vectors) for vectors in (1, 2, 3
 
 
 @intrinsic
-def mirror_sums(typingctx, odd, even, line):
-    """``even + odd`` into the first half of ``line``, ``even - odd`` reversed into the second."""
+def fold_lines(typingctx, upper, lower, sums, differences):
+    """``upper + lower`` into ``sums`` and ``upper - lower`` into ``differences``, by eights."""
 
     def build(context, builder, signature, values):
         arguments = _Arguments(context, builder, signature, values)
-        make = context.make_array(signature.args[0])(context, builder, values[0])
-        half = builder.extract_value(make.shape, 0)
-        last = builder.sub(builder.add(half, half), arguments.index(LANES))
+        with arguments.eights(0) as x:
+            first, second = (arguments.load(arguments.pointer(line, x)) for line in (0, 1))
+            arguments.store(first + second, arguments.pointer(2, x))
+            arguments.store(first - second, arguments.pointer(3, x))
+        return context.get_dummy_value()
+
+    return types.void(upper, lower, sums, differences), build
+
+
+@intrinsic
+def add_line(typingctx, line, factor, other):
+    """Adds ``factor`` times ``other`` to ``line``, by eights."""
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        weight = _Vector(builder, arguments.splat(values[1]))
+        with arguments.eights(0) as x:
+            arguments.add_to(
+                arguments.pointer(0, x), weight * arguments.load(arguments.pointer(2, x))
+            )
+        return context.get_dummy_value()
+
+    return types.void(line, types.float32, other), build
+
+
+@intrinsic
+def dot_and_add(typingctx, line, weights, changes):
+    """The sum of ``weights * line``, by eights; ``changes`` are added to ``line`` after that."""
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        sums = _Sums(arguments, 1)
+        with arguments.eights(0) as x:
+            place = arguments.pointer(0, x)
+            own = arguments.load(place)
+            sums.add(own * arguments.load(arguments.pointer(1, x)))
+            arguments.store(own + arguments.load(arguments.pointer(2, x)), place)
+        return sums[0].sum()
+
+    return types.float32(line, weights, changes), build
+
+
+@intrinsic
+def mirror_sums(typingctx, odd, even, line):
+    """``even + odd`` from the start of ``line`` on, ``even - odd`` from its end on backwards."""
+
+    def build(context, builder, signature, values):
+        arguments = _Arguments(context, builder, signature, values)
+        last = builder.sub(arguments.size(2), arguments.index(LANES))
         undefined = ir.Constant(FLOATS, ir.Undefined)
         reverse = ir.Constant(INTS, list(reversed(range(LANES))))
-        zero, eight = arguments.index(0), arguments.index(LANES)
-        with cgutils.for_range_slice(builder, zero, half, eight, INDEX) as (x, _):
+        with arguments.eights(0) as x:
             own_odd = arguments.load(arguments.pointer(0, x))
             own_even = arguments.load(arguments.pointer(1, x))
             arguments.store(own_even + own_odd, arguments.pointer(2, x))
@@ -482,24 +544,12 @@ def orders_after(typingctx, powers, parts, ranks, totals, i, up):
 def _make_strip_pairs(own):
     @intrinsic
     def strip_pairs(
-        typingctx,
-        powers_T,
-        parts_T,
-        powers_S,
-        parts_S,
-        cells,
-        slopes,
-        totals,
-        low,
-        high,
-        i,
-        start,
-        stop,
+        typingctx, powers_T, parts_T, powers_S, parts_S, cells, slopes, low, high, i, start, stop
     ):
         def build(context, builder, signature, values):
             arguments = _Arguments(context, builder, signature, values)
             axes = _Exponentials(arguments, 0, 1), _Exponentials(arguments, 2, 3)
-            low, high, i, start, stop = values[7:]
+            low, high, i, start, stop = values[6:]
             low, high = (arguments.splat(builder.trunc(bound, INT), INTS) for bound in (low, high))
             class_i = [axis.load_one(i) for axis in axes]
             half = arguments.constant(0.5)
@@ -525,21 +575,20 @@ def _make_strip_pairs(own):
                 sums.add(common * _Vector(builder, distance), change)
                 mirror = arguments.pointer(5, j)
                 arguments.store(arguments.load(mirror) - change, mirror)
-            arguments.add_to(arguments.pointer(6, arguments.index(0)), sums[0])
             slope = arguments.element(5, i)
             builder.store(builder.fadd(builder.load(slope), sums[1].sum()), slope)
-            return context.get_dummy_value()
+            return sums[0].sum()
 
-        arrays = (powers_T, parts_T, powers_S, parts_S, cells, slopes, totals)
-        return types.void(*arrays, *[types.int64] * 5), build
+        arrays = (powers_T, parts_T, powers_S, parts_S, cells, slopes)
+        return types.float32(*arrays, *[types.int64] * 5), build
 
     return strip_pairs
 
 
 # The pairs of class ``i`` with the classes from ``start`` on, eight at once up to ``stop``, which
 # are in the same strip of the teacher or in the next higher one. Adds an eighth of
-# (T - o_t) (1 - S^2) to ``slopes`` of both classes, and a quarter of (T - o_t) (S - o_s) to
-# ``totals`` (8,). Class ``i`` is in the strip of the student that has the int32 ``cells`` from
+# (T - o_t) (1 - S^2) to ``slopes`` of both classes, and returns a quarter of the sum of
+# (T - o_t) (S - o_s). Class ``i`` is in the strip of the student that has the int32 ``cells`` from
 # ``low`` to before ``high``.
 own_strip_pairs = _make_strip_pairs(own=True)
 next_strip_pairs = _make_strip_pairs(own=False)

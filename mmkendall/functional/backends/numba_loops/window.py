@@ -240,17 +240,20 @@ def _fill_cells(logits, lowest, scale, cells, starts):
 def _reaches(cells, ends, parts, before, after):
     """For eight classes at a time, how many places away one of those may be that are near.
 
-    ``cells`` ascend; those from ``parts`` cells before to ``parts`` cells after are near. The
-    first of ``ends`` is that of the cell just before all those of the first cell.
+    ``cells`` ascend, with a whole block at the end; those from ``parts`` cells before to ``parts``
+    cells after are near. The first of ``ends`` is that of the cell just before all those of the
+    first cell.
     """
     last = ends[2 * parts + 1 :]
     for block in range(before.shape[0]):
-        first = block * LANES
-        down = up = 0
-        for place in range(first, min(first + LANES, cells.shape[0])):
-            down = max(down, place - ends[cells[place]])
-            up = max(up, last[cells[place]] - 1 - place)
-        before[block], after[block] = down, up
+        down = up = np.int32(0)
+        for lane in range(LANES):
+            place = np.int32(block * LANES + lane)
+            # Unsigned, so that no index is asked whether it counts from the end.
+            cell = np.uint64(cells[place])
+            down = max(down, place - ends[cell])
+            up = max(up, last[cell] - place)
+        before[block], after[block] = down, up - 1
 
 
 @compiled
@@ -262,7 +265,7 @@ def narrow_window_rows(
     The classes are ordered by cells alone: any order will do for o among those that are near.
     """
     count = preds_S.shape[1]
-    cells, ordered_cells = np.empty(count, np.int32), np.empty(count, np.int32)
+    cells, ordered_cells = np.empty(count, np.int32), np.empty(count + LANES, np.int32)
     ranks_S, ordered = np.empty(count, np.int32), np.empty(count, np.float32)
     blocks = (count + LANES - 1) // LANES
     before, after = np.empty(blocks, np.int64), np.empty(blocks, np.int64)
@@ -304,6 +307,7 @@ def narrow_window_rows(
                     ranks_S[i], other[place] = place, t[i]
                 else:
                     ranks[LANES + place] = ranks_S[i]
+            ordered_cells[count:] = ordered_cells[count - 1]
             _reaches(ordered_cells, table[:size], parts, before, after)
 
             powers, exps = (powers_S, parts_S) if axis == 0 else (powers_T, parts_T)
