@@ -5,9 +5,19 @@ On a CPU they run in Triton's interpreter, on a CUDA device as they are.
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mmkendall.functional import SURROGATES, kendall_rank_loss
-from mmkendall.functional.backends import reference, triton_cuda, triton_kernels
+from mmkendall.functional.backends import triton_cuda, triton_kernels
+from tests.test_functional.drawn import (
+    LAYOUTS,
+    STEEPNESS,
+    assert_close,
+    check_function,
+    definition,
+    logits,
+)
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 CASES = [
@@ -36,9 +46,7 @@ def check(preds_S, preds_T, steepness, surrogate, algorithm):
     losses, grad = triton_cuda.rank_loss(
         preds_S, preds_T, steepness, surrogate, True, algorithm=algorithm
     )
-    exact = preds_S.double().requires_grad_()
-    expected = reference.rank_loss(exact, preds_T.double(), steepness, surrogate)
-    (expected_grad,) = torch.autograd.grad(expected.sum(), exact)
+    expected, expected_grad = definition(preds_S, preds_T, steepness, surrogate)
     assert (losses - expected).abs().max() <= 1e-6
     # Beside its norm: a gradient below 1e-12 of its bound 2k / C is as good as none.
     bound = 1e-5 * expected_grad.norm() + 1e-12 * steepness / preds_S.shape[1]
@@ -50,6 +58,39 @@ def check(preds_S, preds_T, steepness, surrogate, algorithm):
 @pytest.mark.parametrize('shape', [(3, 2), (2, 33), (2, 130)])
 def test_definition(shape, steepness, surrogate, algorithm):
     check(*draw(*shape), steepness, surrogate, algorithm)
+
+
+# The interpreter takes seconds for what a GPU does at once. The fixture is the same for all.
+DRAWN = settings(
+    max_examples=200 if DEVICE == 'cuda' else 10,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+SIZES = (2, 3, 9, 33, 65, 100)
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@DRAWN
+@given(pair=logits(SIZES, (torch.float32,)), steepness=st.sampled_from(STEEPNESS))
+def test_drawn_logits(surrogate, algorithm, pair, steepness):
+    preds_S, preds_T = (preds.to(DEVICE) for preds in pair)
+    result = triton_cuda.rank_loss(
+        preds_S, preds_T, steepness, surrogate, True, algorithm=algorithm
+    )
+    assert_close(result, definition(preds_S, preds_T, steepness, surrogate), steepness)
+
+
+@DRAWN
+@given(
+    pair=logits(SIZES, (torch.float16, torch.bfloat16, torch.float32)),
+    layouts=st.tuples(*[st.sampled_from(sorted(LAYOUTS))] * 2),
+    steepness=st.sampled_from(STEEPNESS),
+    surrogate=st.sampled_from(SURROGATES),
+)
+def test_function_takes_all_dtypes_and_layouts(pair, layouts, steepness, surrogate):
+    pair = [preds.to(DEVICE) for preds in pair]
+    check_function(pair, layouts, steepness, surrogate, 'triton')
 
 
 @pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)

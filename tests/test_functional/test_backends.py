@@ -12,12 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmkendall import kendall_rank_loss
-from mmkendall.functional.backends import BACKENDS, choose_backend, eager, numba_cpu, reference
+from mmkendall.functional.backends import BACKENDS, choose_backend, eager, numba_cpu
 from mmkendall.functional.rank_loss import SURROGATES
+from tests.test_functional.drawn import (
+    LAYOUTS,
+    SIZES,
+    STEEPNESS,
+    assert_close,
+    check_function,
+    definition,
+    logits,
+)
 
 ALGORITHMS = [('eager', name) for name in ('auto', 'tiles', 'window', 'waves')]
 ALGORITHMS += [('numba', name) for name in ('auto', *numba_cpu.ALGORITHMS)]
-STEEPNESS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 needs_numba = pytest.mark.skipif(
     numba_cpu.unavailable(torch.device('cpu'), torch.float32, 2, 'product') is not None,
@@ -30,31 +38,6 @@ both = pytest.mark.parametrize(
         for pair in ALGORITHMS
     ],
 )
-
-
-def definition(preds_S, preds_T, steepness, surrogate):
-    """Losses and gradient in float64."""
-    preds_S = preds_S.double().clone().requires_grad_()
-    losses = reference.rank_loss(preds_S, preds_T.double(), steepness, surrogate)
-    (grad,) = torch.autograd.grad(losses.sum(), preds_S)
-    return losses.detach(), grad
-
-
-def assert_close(result, expected, steepness):
-    """Within 1e-6 of the value and 1e-5 of the gradient's norm in float32.
-
-    Where all pairs are saturated the gradient is a tail of tanh. It counts as zero below 2e-6 of
-    what one pair can give.
-    """
-    (losses, grad), (true_losses, true_grad) = result, expected
-    single = losses.dtype == torch.float32
-    assert (losses.double() - true_losses).abs().max() <= (1e-6 if single else 1e-12)
-    num_classes = grad.shape[1]
-    error = (grad.double() - true_grad).norm(dim=1)
-    one_pair = 2 * steepness / (num_classes * (num_classes - 1))
-    tail = one_pair * math.sqrt(num_classes)
-    share, floor = (1e-5, 2e-6) if single else (1e-11, 1e-15)
-    assert (error <= share * true_grad.norm(dim=1) + floor * tail).all()
 
 
 def takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
@@ -73,44 +56,6 @@ def takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
         widest = {'lanes': 1e8, 'sweep': 4000, 'grid': 290, 'waves': 4 if double else 40}
         return narrow >= 0.5 and wide <= widest[algorithm]
     return True
-
-
-KINDS = ('plain', 'ties', 'huge', 'tiny', 'constant', 'zeros', 'half tied', 'cluster', 'far')
-
-
-@st.composite
-def logits(draw):
-    """Rows as they come, and rows that break careless code."""
-    num_rows = draw(st.integers(1, 5))
-    num_classes = draw(st.sampled_from([2, 3, 7, 8, 9, 31, 64, 65, 130, 257]))
-    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
-    pair = []
-    for _ in range(2):
-        rows = torch.randn(num_rows, num_classes, generator=generator, dtype=dtype)
-        kind = draw(st.sampled_from(KINDS))
-        if kind == 'plain':
-            rows = rows * draw(st.sampled_from([0.3, 2.5, 6.0]))
-        elif kind == 'ties':
-            rows = (rows * 2).round() / 2
-        elif kind == 'huge':
-            rows = rows * 1e30
-        elif kind == 'tiny':
-            rows = rows * 1e-6
-        elif kind == 'constant':
-            rows[0] = rows[0, 0]
-        elif kind == 'zeros':
-            rows[:, ::2], rows[:, 1::2] = 0.0, -0.0
-        elif kind == 'half tied':
-            rows[:, num_classes // 2 :] = rows[:, :1]
-        elif kind == 'cluster':  # And one class far away, so that the range says little.
-            rows = rows / 30
-            rows[:, -1] = 8.0
-        else:
-            rows = rows + 300
-        pair.append(rows)
-    # A student that has learnt it all: the gradient is what remains of large sums.
-    return [pair[1], pair[1]] if draw(st.integers(0, 4)) == 0 else pair
 
 
 @both
@@ -136,6 +81,18 @@ def test_equals_the_definition(backend, algorithm, pair, steepness, surrogate):
     losses, grad = run(preds_S, preds_T, steepness, surrogate, True, False, algorithm=algorithm)
     assert not losses.any()
     assert torch.equal(grad, result[1])
+
+
+@pytest.mark.parametrize('backend', ['eager', pytest.param('numba', marks=needs_numba)])
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    pair=logits((*SIZES, 400), (torch.float16, torch.bfloat16, torch.float32, torch.float64)),
+    layouts=st.tuples(*[st.sampled_from(sorted(LAYOUTS))] * 2),
+    steepness=st.sampled_from(STEEPNESS),
+    surrogate=st.sampled_from(SURROGATES),
+)
+def test_function_takes_all_dtypes_and_layouts(backend, pair, layouts, steepness, surrogate):
+    check_function(pair, layouts, steepness, surrogate, backend)
 
 
 @both

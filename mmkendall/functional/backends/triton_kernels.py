@@ -116,9 +116,14 @@ def _by_difference(s_i, s_j, t_i, t_j, steepness, SURROGATE: tl.constexpr, PTX: 
         inverse_S = sum_T * inverse
     else:
         delta = delta_S if SURROGATE == 'hard_teacher' else delta_T * delta_S
-        exp_S = _exp2(tl.minimum(delta * scale, 126.0), PTX)
+        power = delta * scale
+        exp_S = _exp2(tl.minimum(power, 126.0), PTX)
         inverse_S = _reciprocal(1.0 + exp_S, PTX)
-        weight = (_sign(delta_T) if SURROGATE == 'hard_teacher' else delta_T) * inverse_S
+        if SURROGATE == 'hard_teacher':
+            weight = _sign(delta_T) * inverse_S
+        else:
+            # Teachers may be so far apart that what is left of 1 - S^2 at the limit would count.
+            weight = tl.where(power < 126.0, delta_T, 0.0) * inverse_S
     return exp_S, inverse_S, weight
 
 
