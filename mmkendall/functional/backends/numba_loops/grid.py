@@ -45,6 +45,11 @@ CHANGES_BACK = np.flip(RISES).astype(np.float32)
 MAX_FOLDED = 256
 # Classes whose places on the grid are found at once.
 BLOCK = 1024
+# A node that gets more than this share of the classes may be that of tied ones, which float32
+# would all round alike. They are added up a few at a time.
+CROWD, FEW = 1 / 64, 64
+# So few nodes are always crowded.
+SMALL = 1024
 
 
 @compiled
@@ -78,6 +83,27 @@ def _weigh(rests, pieces, weights):
             for power in range(DEGREE - 1, -1, -1):
                 weight = weight * rests[i] + pieces[power, tap]
             weights[tap * BLOCK + i] = weight
+
+
+@compiled
+def _spread(s, t, corner, scale, width, placed, weights, nodes):
+    firsts, rests_S, rests_T = placed
+    for start in range(0, s.shape[0], BLOCK):
+        stop = min(start + BLOCK, s.shape[0])
+        _place(s[start:stop], t[start:stop], corner, scale, width, *placed)
+        _weigh(rests_S[: stop - start], VALUE_PIECES, weights)
+        for i in range(stop - start):
+            spread_patch(nodes, firsts[i], width, weights, i, BLOCK, rests_T[i])
+
+
+@compiled
+def _largest(nodes):
+    """Of float32 that are not negative, which are ordered as their bits: those are vectorised."""
+    bits = nodes.view(np.int32)
+    largest = np.int32(0)
+    for n in range(bits.shape[0]):
+        largest = max(largest, bits[n])
+    return np.int32(largest).view(np.float32)
 
 
 @compiled
@@ -274,12 +300,18 @@ def grid_rows(
             buffers = np.empty((3, size), np.float32)
         nodes, flat_field = buffers[0, :size], buffers[1, :size]
         nodes[:] = np.float32(0)
-        for start in range(0, count, BLOCK):
-            stop = min(start + BLOCK, count)
-            _place(s[start:stop], t[start:stop], corner, scale, width, *placed)
-            _weigh(rests_S[: stop - start], VALUE_PIECES, weights)
-            for i in range(stop - start):
-                spread_patch(nodes, firsts[i], width, weights, i, BLOCK, rests_T[i])
+        is_crowded = size <= SMALL
+        if not is_crowded:
+            _spread(s, t, corner, scale, width, placed, weights, nodes)
+            is_crowded = _largest(nodes) > CROWD * count
+        if is_crowded:
+            nodes[:] = np.float32(0)
+            part = buffers[2, :size]
+            for start in range(0, count, FEW):
+                part[:] = np.float32(0)
+                few = slice(start, min(start + FEW, count))
+                _spread(s[few], t[few], corner, scale, width, placed, weights, part)
+                nodes += part
 
         grid, field = nodes.reshape(height, width), flat_field.reshape(height, width)
         if max(height, width) <= MAX_FOLDED:
@@ -304,7 +336,7 @@ def grid_rows(
             out = grad[row]
             for start in range(0, count, BLOCK):
                 stop = min(start + BLOCK, count)
-                if count > BLOCK:
+                if count > BLOCK or is_crowded:
                     _place(s[start:stop], t[start:stop], corner, scale, width, *placed)
                 _weigh(rests_S[: stop - start], SLOPE_PIECES, weights)
                 for i in range(stop - start):
