@@ -13,7 +13,7 @@ range of the row's logits, and takes the fastest that can take the row:
     exponents that are split off, so that any k costs the same. For a batch of up to a few hundred
     classes.
 ``window``
-    The classes are put in order; only pairs closer than 9 / k (20 / k in float64) need their tanh,
+    The classes are put in order; only pairs closer than 8 / k (20 / k in float64) need their tanh,
     order counts for all others. For large k times range. Not for ``'diffkendall'``.
 ``sweep``
     What ``window`` computes, but O(C) and unsorted: the classes in strips along each axis, the

@@ -40,11 +40,8 @@ from mmkendall.functional.backends.numba_loops.vectors import (
     next_strip_pairs,
     own_strip_pairs,
 )
-from mmkendall.functional.backends.numba_loops.window import count_near
+from mmkendall.functional.backends.numba_loops.window import NEAR, count_near
 
-# k times a difference beyond which tanh is +-1 to within 3e-7. The window goes on to 9, where only
-# float32 ends; what is left out here is that times 2 at most, of the few pairs near in the other.
-NEAR = 8.0
 NEAR_CELLS = int(NEAR / STEP) + 1
 NEAR_POWERS = 2 * NEAR / math.log(2) + 1
 # A strip has at least 2**5 cells, the least that is not narrower than NEAR.
@@ -74,8 +71,8 @@ def choose_strips(pairs, range_S, range_T):
 
     The ranges are times k. Wider strips are fewer lines to convolve and more pairs.
     """
-    # Pairs in a square of (1 / k)^2: either difference may be up to 9 / k, and one have two signs.
-    density = count_near(pairs, range_S) * count_near(1.0, range_T) / (2 * 9.0**2)
+    # Pairs in a square of (1 / k)^2: either difference may be up to 8 / k, and one have two signs.
+    density = count_near(pairs, range_S) * count_near(1.0, range_T) / (2 * NEAR**2)
     best, lowest = MIN_SHIFT, np.inf
     for shift in range(MIN_SHIFT, MAX_SHIFT):
         width = STEP * 2.0**shift

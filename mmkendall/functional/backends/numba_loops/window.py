@@ -29,12 +29,12 @@ from mmkendall.functional.backends.numba_loops.vectors import (
 
 # Classes whose neighbours at one distance are taken together.
 BLOCK = 128
-# k times a difference beyond which tanh is +-1 to within float32.
-NEAR = 9.0
+# k times a difference beyond which tanh is +-1 to within 3e-7.
+NEAR = 8.0
 # For each class; more take longer than what they save.
 MAX_CELLS = 4
-# The share of the pairs less than 9 / k apart is about this over k times the range, if it is wide.
-NEAR_SHARE = 44.0
+# The share of the pairs less than 8 / k apart is about this over k times the range, if it is wide.
+NEAR_SHARE = 39.0
 
 
 def _make_window(pair):
@@ -207,19 +207,19 @@ def window_rows(
 
 @compiled
 def count_near(pairs, scaled_range):
-    """About how many of the pairs are less than 9 / k apart, where k times the range is given."""
+    """About how many of the pairs are less than 8 / k apart, where k times the range is given."""
     share = NEAR_SHARE / max(scaled_range, 1.0)
     return pairs * share / math.sqrt(1.0 + share * share)
 
 
 @compiled
 def cells_for(logit_range, steepness, count):
-    """How many cells a range takes, and how many of them are 9 / k wide.
+    """How many cells a range takes, and how many of them are 8 / k wide.
 
-    Four, or fewer where four would make more than ``MAX_CELLS`` for each class.
+    Six, or fewer where six would make more than ``MAX_CELLS`` for each class.
     """
     widths = logit_range * steepness / NEAR
-    parts = min(4, max(1, int(MAX_CELLS * count / max(widths, 1.0))))
+    parts = min(6, max(1, int(MAX_CELLS * count / max(widths, 1.0))))
     # One more for what float32 rounds up.
     return int(widths * parts) + 2, parts
 
