@@ -18,7 +18,11 @@ from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from mmkendall.engine.command_line import add_common_options, prepare_config  # noqa: E402
+from mmkendall.engine.command_line import (  # noqa: E402
+    add_common_options,
+    leave_process_group,
+    prepare_config,
+)
 from mmkendall.engine.distill_config import ConfigError  # noqa: E402
 
 
@@ -66,6 +70,8 @@ def main() -> int:
     metrics = runner.test()
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
+    del runner
+    leave_process_group()
     return 0
 
 

@@ -22,7 +22,11 @@ from mmengine.logging import print_log  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from mmkendall.engine.command_line import add_common_options, prepare_config  # noqa: E402
+from mmkendall.engine.command_line import (  # noqa: E402
+    add_common_options,
+    leave_process_group,
+    prepare_config,
+)
 from mmkendall.engine.distill_config import (  # noqa: E402
     ConfigError,
     add_rank_loss,
@@ -107,6 +111,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print(f'\nStopped. Go on with: --resume --work-dir {cfg.work_dir}', file=sys.stderr)
         return 130
+    del runner
+    leave_process_group()
     return 0
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import os.path as osp
 
+import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.logging import print_log
@@ -59,3 +61,15 @@ def prepare_config(args: argparse.Namespace) -> Config:
             print_log('No accelerator found: the processes talk through gloo.', 'current')
         dist_cfg.backend = 'gloo'
     return cfg
+
+
+def leave_process_group() -> None:
+    """Waits for the other processes, if there are any, and closes the connections to them.
+
+    The runner must be gone: its model holds them open. If they are closed while the interpreter
+    ends, now and then a process aborts or waits for ever, after all its work is done.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        gc.collect()  # The runner is in cycles with its loops and hooks.
+        dist.destroy_process_group()
