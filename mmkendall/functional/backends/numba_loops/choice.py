@@ -14,9 +14,8 @@ from mmkendall.functional.backends.numba_loops.basics import (
 )
 from mmkendall.functional.backends.numba_loops.basics import LANES as EIGHT
 from mmkendall.functional.backends.numba_loops.dense import RATIO_RANGE
-from mmkendall.functional.backends.numba_loops.grid import grid_size
-from mmkendall.functional.backends.numba_loops.sweep import EACH_CLASS, choose_strips, line_size
-from mmkendall.functional.backends.numba_loops.taps import STEP
+from mmkendall.functional.backends.numba_loops.sweep import EACH_CLASS, choose_strips
+from mmkendall.functional.backends.numba_loops.taps import STEP, count_nodes
 from mmkendall.functional.backends.numba_loops.window import MAX_CELLS, NEAR, count_near
 
 NOT_POSSIBLE, NOT_FINITE = -2, -1
@@ -87,13 +86,13 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
                 if MIN_LANES_CLASSES <= count <= MAX_LANES_CLASSES or forced == LANES:
                     each_pair = 0.23 if wider <= RATIO_RANGE else 0.37
                     costs[LANES] = (each_pair * pairs + 4.0 * count) * EIGHT / min(num_rows, EIGHT)
-                line = line_size(wider, 1.0)
+                line = count_nodes(wider)
                 is_short = line <= max(MAX_LINE, MAX_LINE_PER_CLASS * count)
                 if is_short and (count >= MIN_SWEEP_CLASSES or forced == SWEEP):
                     strips = choose_strips(pairs, range_S, range_T)[1]
                     costs[SWEEP] = 3000.0 + EACH_CLASS * count + strips
             if range_S * range_T <= MAX_NODES * STEP**2:
-                height, width = grid_size(range_T), grid_size(range_S)
+                height, width = count_nodes(range_T), count_nodes(range_S)
                 if height * width <= MAX_NODES:
                     each_node = min((height + width) * 0.016, CONVOLVED_NODE)
                     costs[GRID] = 500.0 + 15.0 * count + height * width * each_node

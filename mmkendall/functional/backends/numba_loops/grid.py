@@ -16,8 +16,10 @@ from mmkendall.functional.backends.numba_loops.taps import (
     PIECES_SLOPE,
     REACH,
     RISES,
+    RISES_BACK,
     STEP,
     TAPS,
+    count_nodes,
     locate,
 )
 from mmkendall.functional.backends.numba_loops.vectors import (
@@ -38,9 +40,8 @@ from mmkendall.functional.backends.numba_loops.vectors import (
 spread_patch, gather_patch = make_spread_patch(TAPS, PIECES), make_gather_patch(TAPS - 1, PIECES)
 VALUE_PIECES, SLOPE_PIECES = PIECES.astype(np.float32), PIECES_SLOPE.astype(np.float32)
 VALUES, CHANGES = KERNEL.astype(np.float32), RISES.astype(np.float32)
-# In the order of the nodes that they are multiplied with.
+# Beyond the sign; in the order of the nodes that they are multiplied with.
 VALUE_TAILS = np.flip(KERNEL - np.sign(np.arange(-REACH, REACH + 1))).astype(np.float32)
-CHANGES_BACK = np.flip(RISES).astype(np.float32)
 # Along one axis; more nodes are convolved one after the other.
 MAX_FOLDED = 256
 # Classes whose places on the grid are found at once.
@@ -50,12 +51,6 @@ BLOCK = 1024
 CROWD, FEW = 1 / 64, 64
 # So few nodes are always crowded.
 SMALL = 1024
-
-
-@compiled
-def grid_size(scaled_range):
-    """Nodes along one axis; ``scaled_range`` is k times the logits'."""
-    return int(scaled_range / STEP) + TAPS + 1
 
 
 @compiled
@@ -226,7 +221,7 @@ def _convolve_long(grid, field):
             padded[REACH + p, :size] = grid[p, start : start + size]
         for p in range(height):
             changes[:] = np.float32(0)
-            convolve_lanes(flat, p * CONVOLVED, CONVOLVED, CHANGES_BACK, changes, 0)
+            convolve_lanes(flat, p * CONVOLVED, CONVOLVED, RISES_BACK, changes, 0)
             field[p, start : start + size] = changes[:size]
     # Past the end, so that the last 64 are as many as the others.
     line = np.zeros(width + 2 * REACH + CONVOLVED, np.float32)
@@ -289,8 +284,8 @@ def grid_rows(
     for row in rows:
         s, t = preds_S[row], preds_T[row]
         min_S, max_S, min_T, max_T = logit_ranges(s, t)
-        used_S = grid_size(steepness * (max_S - min_S))
-        used_T = grid_size(steepness * (max_T - min_T))
+        used_S = count_nodes(steepness * (max_S - min_S))
+        used_T = count_nodes(steepness * (max_T - min_T))
         height, width = _padded(used_S), _padded(used_T)
         # In the middle, so that as many outer lines as can be are empty.
         empty_S, empty_T = (height - used_S) // 2, (width - used_T) // 2

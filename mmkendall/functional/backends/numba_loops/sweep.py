@@ -27,9 +27,10 @@ from mmkendall.functional.backends.numba_loops.taps import (
     PIECES,
     PIECES_SLOPE,
     REACH,
-    RISES,
+    RISES_BACK,
     STEP,
     TAPS,
+    count_nodes,
     locate,
 )
 from mmkendall.functional.backends.numba_loops.vectors import (
@@ -52,17 +53,9 @@ PAD = 2 * REACH + 1 + CONVOLVED
 RUN, BLOCK, CHUNK = 16, 64, 512
 # A power of two that no class comes near, whose difference from any is an int32.
 FAR = 1_500_000_000
-# In the order of the nodes that they are multiplied with.
-RISES_BACK = np.flip(RISES).astype(np.float32)
 spread_line, gather_slope = make_spread_line(PIECES), make_gather_line(PIECES_SLOPE)
 # Nanoseconds, measured like those in choice.py.
 EACH_NODE, EACH_PAIR, EACH_CLASS = 2.0, 0.5, 50.0
-
-
-@compiled
-def line_size(logit_range, steepness):
-    """Nodes along one axis."""
-    return int(logit_range * steepness / STEP) + TAPS + 1
 
 
 @compiled
@@ -336,7 +329,7 @@ def sweep_rows(
         room = count + strips_T * LANES
         floats, integers = np.empty((5, room), np.float32), np.empty((4, room), np.int32)
         by_s, by_t, classes = floats[0, :count], floats[1, :count], integers[0, :count]
-        size = max(line_size(range_S, 1.0), line_size(range_T, 1.0))
+        size = count_nodes(max(range_S, range_T))
         _order_by_cells(s, t, min_S, scale, np.empty(size, np.int32), by_s, by_t, classes)
 
         # Sums in float64: in float32, classes that are equal would all be rounded alike.

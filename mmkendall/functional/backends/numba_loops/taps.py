@@ -92,7 +92,15 @@ PIECES = _polynomials(_between(64), _weights(_between(64)))
 KERNEL = _tanh_kernel()
 # c[n + 1] - c[n] for -REACH - 1 <= n <= REACH.
 RISES = np.diff(np.pad(KERNEL, 1, constant_values=(-1, 1)))
+# In the order of the nodes that they are multiplied with.
+RISES_BACK = np.flip(RISES).astype(np.float32)
 PIECES_SLOPE = _slope_pieces()
+
+
+@compiled
+def count_nodes(scaled_range):
+    """Along one axis; ``scaled_range`` is k times the logits'."""
+    return int(scaled_range / STEP) + TAPS + 1
 
 
 @compiled

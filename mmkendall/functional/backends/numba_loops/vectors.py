@@ -147,6 +147,19 @@ def count_bits(typingctx, word):
     return types.int64(types.uint64), build
 
 
+def _patch_rows(arguments, rows):
+    """The weight of each row of a patch, in all lanes, and a pointer to the row's nodes.
+
+    ``arguments`` are those of ``spread_patch``.
+    """
+    builder = arguments.builder
+    _, node, width, _, place, stride, _ = arguments.values
+    for _ in range(rows):
+        weight = arguments.splat(builder.load(arguments.element(3, place)))
+        yield _Vector(builder, weight), arguments.pointer(0, node)
+        node, place = builder.add(node, width), builder.add(place, stride)
+
+
 def make_spread_patch(rows, pieces):
     @intrinsic
     def spread_patch(typingctx, nodes, first, width, weights, place, stride, x):
@@ -158,12 +171,9 @@ def make_spread_patch(rows, pieces):
 
         def build(context, builder, signature, values):
             arguments = _Arguments(context, builder, signature, values)
-            _, node, width, _, place, stride, _ = values
             columns = arguments.polynomials(pieces, 6)
-            for _ in range(rows):
-                weight = arguments.splat(builder.load(arguments.element(3, place)))
-                arguments.add_to(arguments.pointer(0, node), _Vector(builder, weight) * columns)
-                node, place = builder.add(node, width), builder.add(place, stride)
+            for weight, nodes in _patch_rows(arguments, rows):
+                arguments.add_to(nodes, weight * columns)
             return context.get_dummy_value()
 
         index = types.int64
@@ -179,12 +189,9 @@ def make_gather_patch(rows, pieces):
 
         def build(context, builder, signature, values):
             arguments = _Arguments(context, builder, signature, values)
-            _, node, width, _, place, stride, _ = values
             total = arguments.constant(0)
-            for _ in range(rows):
-                weight = arguments.splat(builder.load(arguments.element(3, place)))
-                total += _Vector(builder, weight) * arguments.load(arguments.pointer(0, node))
-                node, place = builder.add(node, width), builder.add(place, stride)
+            for weight, nodes in _patch_rows(arguments, rows):
+                total += weight * arguments.load(nodes)
             return (total * arguments.polynomials(pieces, 6)).sum()
 
         index = types.int64
