@@ -66,10 +66,12 @@ def prepare_config(args: argparse.Namespace) -> Config:
 def leave_process_group() -> None:
     """Waits for the other processes, if there are any, and closes the connections to them.
 
-    The runner must be gone: its model holds them open. If they are closed while the interpreter
-    ends, now and then a process aborts or waits for ever, after all its work is done.
+    What holds a DistributedDataParallel model must be gone before. A model that is the last to
+    hold the connections waits, as it is freed, for gloo's threads with Python's lock in hand, and
+    they may wait for that lock (https://github.com/pytorch/pytorch/issues/56297): the process
+    hangs after all its work is done, or aborts where the interpreter is already ending.
     """
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
-        gc.collect()  # The runner is in cycles with its loops and hooks.
+        gc.collect()  # A runner is in cycles with its loops and hooks.
         dist.destroy_process_group()

@@ -223,7 +223,7 @@ def test_runs_in_a_forked_process(monkeypatch):
     expected = float(numba_cpu.rank_loss(preds_S, preds_T, 5.0, 'product', True)[0].sum())
     ours, theirs = multiprocessing.Pipe()
     child = multiprocessing.get_context('fork').Process(
-        target=_loss_in_child, args=(theirs, preds_S, preds_T)
+        target=_loss_in_child, args=(theirs, preds_S, preds_T), daemon=True
     )
     child.start()
     assert ours.poll(60), 'the forked process hangs'

@@ -4,11 +4,12 @@ import shutil
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 
 from mmkendall.functional import SURROGATES, kendall_rank_loss
 from mmkendall.functional.operator import compute
+
+from ..processes import run_in_processes
 
 needs_custom_op = pytest.mark.skipif(
     not hasattr(torch.library, 'custom_op'), reason='torch.library.custom_op came with torch 2.4'
@@ -169,25 +170,20 @@ def test_the_definition_has_a_second_derivative():
     )
 
 
-def train_one_step(rank, world_size, init_file, batch, preds_T, result):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{init_file}', rank=rank, world_size=world_size
-    )
+def train_one_step(rank, batch, preds_T, result):
     torch.manual_seed(0)
     model = nn.parallel.DistributedDataParallel(nn.Linear(6, 12))
-    share = slice(rank, None, world_size)
+    share = slice(rank, None, 2)
     kendall_rank_loss(model(batch[share]), preds_T[share], 2.0).backward()
     if rank == 0:
         torch.save(model.module.weight.grad, result)
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='this torch has no distributed')
 def test_ddp_gives_the_gradient_of_the_whole_batch(tmp_path):
     batch, preds_T = torch.randn(8, 6), torch.randn(8, 12)
     result = tmp_path / 'grad.pt'
-    mp.spawn(train_one_step, (2, str(tmp_path / 'init'), batch, preds_T, str(result)), nprocs=2)
+    run_in_processes(train_one_step, 2, tmp_path, batch, preds_T, result)
     torch.manual_seed(0)
     model = nn.Linear(6, 12)
     kendall_rank_loss(model(batch), preds_T, 2.0).backward()

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from mmengine.registry import MODELS
-from torch import multiprocessing, nn
+from torch import nn
 
 from mmkendall import kendall_rank_loss
 from mmkendall.models import KendallRankLoss
+
+from ..processes import run_in_processes
 
 
 def test_options_are_those_of_the_function():
@@ -101,33 +103,36 @@ def test_across_a_batch_without_pairs(num_images):
     assert (student.grad == 0).all()
 
 
-def _train_step(rank: int, folder: str, world_size: int, batches: list[slice]) -> None:
-    """One process: its part of the batch through DistributedDataParallel, gradients to a file."""
-    store = f'file://{folder}/store{world_size}'
-    dist.init_process_group('gloo', init_method=store, rank=rank, world_size=world_size)
+def _linear() -> nn.Module:
     torch.manual_seed(0)
-    model = nn.parallel.DistributedDataParallel(nn.Linear(3, 4))
+    return nn.Linear(3, 4)
+
+
+def _step(model: nn.Module, part: slice, result: Path) -> None:
+    """The loss of a part of the batch and the gradients that it leads to, to a file."""
+    torch.manual_seed(1)
     images, teacher = torch.randn(7, 3), torch.randn(7, 4)
     mask = torch.tensor([True, True, False, True, True, True, True])
-    part = batches[rank]
     loss = KendallRankLoss(0.8, across='batch', gather=True)
     value = loss(model(images[part]), teacher[part], mask[part])
     value.backward()
-    grads = [parameter.grad for parameter in model.parameters()]
-    torch.save((value.detach(), grads), f'{folder}/{world_size}-{rank}.pth')
-    dist.destroy_process_group()
+    torch.save((value.detach(), [parameter.grad for parameter in model.parameters()]), result)
+
+
+def _step_of_process(rank: int, folder: Path) -> None:
+    part = (slice(0, 4), slice(4, 7))[rank]
+    _step(nn.parallel.DistributedDataParallel(_linear()), part, folder / f'{rank}.pth')
 
 
 def test_gathered_over_processes_is_the_loss_of_the_whole_batch(tmp_path):
     """Batches of unlike length, and a masked image: value and averaged gradient are those of one
     process with the whole batch."""
-    _train_step(0, str(tmp_path), 1, [slice(0, 7)])
-    halves = [slice(0, 4), slice(4, 7)]
-    multiprocessing.spawn(_train_step, args=(str(tmp_path), 2, halves), nprocs=2)
-    expected = torch.load(tmp_path / '1-0.pth')
+    _step(_linear(), slice(0, 7), tmp_path / 'whole.pth')
+    run_in_processes(_step_of_process, 2, tmp_path, tmp_path)
+    expected = torch.load(tmp_path / 'whole.pth')
     assert all((grad != 0).any() for grad in expected[1])
     for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f'2-{rank}.pth'), expected)
+        torch.testing.assert_close(torch.load(tmp_path / f'{rank}.pth'), expected)
 
 
 @pytest.mark.parametrize(
