@@ -128,11 +128,7 @@ def main():
     with Progress(transient=True) as progress:
         for steepness in STEEPNESSES:
             rows += measure_steepness(steepness, options, progress)
-    show(
-        rows,
-        'One sample; ratio: times faster than the dense algorithm',
-        ('case', 'classes', 'subject', 'median_s', 'p20_s', 'p80_s', 'extra_bytes', 'ratio'),
-    )
+    show(rows, 'One sample; ratio: times faster than the dense algorithm')
     for (case, subject), slope in exponents(rows).items():
         console.print(f'{case}, {subject}: time grows as C^{slope:.2f} from 4096 classes on')
     _, picture = save(BENCHMARK, rows, options)

@@ -13,10 +13,11 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -34,6 +35,32 @@ FIELDS = (
     *('subject', 'baseline', 'median_s', 'p20_s', 'p80_s', 'repeats', 'extra_bytes', 'ratio'),
     *('value_error', 'grad_error', 'device', 'threads', 'python', 'commit', 'versions'),
 )
+# What a table shows of a benchmark, under the heading that it has there.
+COLUMNS = {
+    'rank_loss_speed': (
+        *('case', 'dtype', 'surrogate', 'subject', 'median_s', 'spread', 'extra_bytes', 'ratio'),
+        *('value_error', 'grad_error'),
+    ),
+    'class_scaling': (
+        *('case', 'classes', 'subject', 'median_s', 'spread', 'extra_bytes', 'ratio'),
+    ),
+    'training_step_share': (
+        *('case', 'rows', 'classes', 'steepness', 'subject', 'median_s', 'spread', 'share'),
+    ),
+    'tau_speed': ('case', 'subject', 'median_s', 'spread', 'extra_bytes', 'ratio'),
+}
+HEADINGS = dict(
+    rows='N',
+    classes='C',
+    steepness='k',
+    median_s='median',
+    spread='spread',
+    extra_bytes='memory',
+    share='share of the step',
+    value_error='value\nerror',
+    grad_error='gradient\nerror',
+)
+CAPTION = 'spread: of the 20th and 80th percentile from the median, %'
 MIN_REPEATS, MAX_REPEATS = 3, 200
 # A baseline whose call takes longer, in seconds, is not warmed up.
 LONG_CALL = 2.0
@@ -283,32 +310,61 @@ def save(
     return path, stem.with_suffix('.png')
 
 
-def show(rows: Iterable[dict[str, object]], title: str, columns: tuple[str, ...]) -> None:
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column, justify='left' if column in ('case', 'subject') else 'right')
-    for row in rows:
-        table.add_row(*(readable(column, row.get(column, '')) for column in columns))
+def show(rows: list[dict[str, object]], title: str) -> None:
+    """Prints a benchmark's rows. A column that is the same in all of them goes into the title, so
+    that the short form fits into 80 columns."""
+    cells = {name: [readable(name, row) for row in rows] for name in COLUMNS[rows[0]['benchmark']]}
+    same = [name for name in cells if len(set(cells[name])) == 1 and cells[name][0]]
+    if same:
+        title += '\n' + ', '.join(f'{heading(name)}: {cells.pop(name)[0]}' for name in same)
+    table = Table(title=title, caption=CAPTION, box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    for name in cells:
+        table.add_column(heading(name), justify='left' if name in ('case', 'subject') else 'right')
+    for line in zip(*cells.values(), strict=True):
+        table.add_row(*line)
     console.print(table)
 
 
-def readable(column: str, value: object) -> str:
+def heading(column: str) -> str:
+    return HEADINGS.get(column, column)
+
+
+def three_digits(number: float) -> str:
+    """Three significant digits; large numbers without an exponent."""
+    text = f'{number:.3g}'
+    return f'{float(text):.0f}' if 'e+' in text else text
+
+
+def readable(column: str, row: dict[str, object]) -> str:
+    """The cell of a table; the row may come from a CSV, as strings."""
+    if column == 'spread':
+        low, high = (float(row[name]) / float(row['median_s']) - 1 for name in ('p20_s', 'p80_s'))
+        return f'{100 * low:+.0f} {100 * high:+.0f}'
+    if column == 'share':
+        return f'{three_digits(share(row))} %'
+    value = row.get(column, '')
     if value in ('', None):
         return ''
-    number = float(value) if column.endswith(('_s', '_bytes', '_error')) else value
-    if column.endswith('_s'):
-        unit, scale = next(
-            (pair for pair in (('s', 1), ('ms', 1e3), ('µs', 1e6)) if number * pair[1] >= 1),
-            ('µs', 1e6),
-        )
-        return f'{number * scale:.3g} {unit}'
+    if column == 'median_s':
+        return in_units(float(value), {'s': 1, 'ms': 1e-3, 'µs': 1e-6})
     if column == 'extra_bytes':
-        return f'{number / 1e6:.3g} MB'
-    if column.endswith('_error'):
-        return f'{number:.1e}'
-    if column == 'ratio':
-        return f'{float(value):.3g}'
+        return in_units(float(value), {'GB': 1e9, 'MB': 1e6, 'kB': 1e3})
+    if column in ('value_error', 'grad_error'):
+        return f'{float(value):.1e}'
+    if column in ('ratio', 'steepness'):
+        return three_digits(float(value))
     return str(value)
+
+
+def in_units(number: float, units: dict[str, float]) -> str:
+    """A number in the first unit that it reaches, or in the last."""
+    unit = next((unit for unit, size in units.items() if number >= size), list(units)[-1])
+    return f'{three_digits(number / units[unit])} {unit}'
+
+
+def share(row: dict[str, object]) -> float:
+    """The time of the subject as a percentage of the baseline's."""
+    return 100 / float(row['ratio'])
 
 
 def growth_exponent(classes: list[int], times: list[float]) -> float:

@@ -140,23 +140,7 @@ def main():
     with Progress(transient=True) as progress:
         for case in SHORT if options.short else FULL:
             rows += measure_case(case, options, progress)
-    show(
-        rows,
-        'The ranking loss, forward and backward; ratio: times faster than the reference',
-        (
-            'case',
-            'dtype',
-            'surrogate',
-            'subject',
-            'median_s',
-            'p20_s',
-            'p80_s',
-            'extra_bytes',
-            'ratio',
-            'value_error',
-            'grad_error',
-        ),
-    )
+    show(rows, 'The ranking loss, forward and backward; ratio: times faster than the reference')
     _, picture = save(BENCHMARK, rows, options)
     plot(rows, picture)
 

@@ -8,32 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import console, growth_exponent, readable
+from common import COLUMNS, console, growth_exponent, heading, readable, three_digits
+from rich import box
 from rich.table import Table
 
 from mmkendall.functional.backends import PREFERENCE
 
-COLUMNS = {
-    'rank_loss_speed': (
-        *('case', 'dtype', 'surrogate', 'subject', 'median_s', 'p20_s', 'p80_s'),
-        *('extra_bytes', 'ratio', 'value_error', 'grad_error'),
-    ),
-    'class_scaling': (
-        *('case', 'classes', 'subject', 'median_s', 'p20_s', 'p80_s', 'extra_bytes', 'ratio'),
-    ),
-    'training_step_share': (
-        *('case', 'rows', 'classes', 'steepness', 'subject', 'median_s', 'p20_s', 'p80_s'),
-        'share of the step',
-    ),
-    'tau_speed': ('case', 'subject', 'median_s', 'p20_s', 'p80_s', 'extra_bytes', 'ratio'),
-}
 HEADER = """# Benchmarks
 
 Written by `python tools/benchmarks/summarize.py` from the CSVs in `docs/benchmarks/`; not to be
 edited by hand. Figures for the loss are forward and backward through `kendall_rank_loss`. All
 subjects of a case ran in turns in one process, each right after an untimed call of its own (not
-so for the share of a training step); times are medians, with the 20th and 80th percentiles in the
-tables. Ratios compare medians of the same run.
+so for the share of a training step). Times are medians; the spread is how far the 20th and the
+80th percentile lie from them, in percent. Ratios compare medians of the same run. Memory is the
+most that was in use during a call beyond what was before it.
 """
 
 
@@ -163,7 +151,7 @@ class Bar:
         if figure is None:
             return '', 'not measured'
         met = figure >= self.limit if self.at_least else figure < self.limit
-        return f'{figure:.3g}{self.unit}', 'met' if met else '**not met**'
+        return f'{three_digits(figure)}{self.unit}', 'met' if met else '**not met**'
 
     @property
     def bar(self) -> str:
@@ -282,13 +270,13 @@ def markdown_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def section(stem: str, rows: list[dict[str, str]], folder: Path) -> str:
     columns = COLUMNS[rows[0]['benchmark']]
     where = rows[0]
-    rows = [{**row, 'share of the step': f'{100 / float(row["ratio"]):.3g} %'} for row in rows]
     lines = [
         f'## {stem}',
         f'{where["device"]}, threads: {where["threads"]}, Python {where["python"]}, commit '
         f'{where["commit"]}. {where["versions"]}.',
         markdown_table(
-            columns, [tuple(readable(name, row[name]) for name in columns) for row in rows]
+            tuple(heading(name).replace('\n', ' ') for name in columns),
+            [tuple(readable(name, row) for name in columns) for row in rows],
         ),
     ]
     if (folder / f'{stem}.png').exists():
@@ -304,7 +292,8 @@ def main() -> None:
     files = read(options.folder)
     head = ('device', 'what', 'bar', 'measured', 'verdict')
     bars = bar_table(files)
-    table = Table(*head, title='Each figure beside its bar, one thread')
+    title = 'Each figure beside its bar, one thread'
+    table = Table(*head, title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for row in bars:
         table.add_row(*(cell.replace('**', '') for cell in row))
     console.print(table)

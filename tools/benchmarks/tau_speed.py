@@ -59,11 +59,7 @@ def main():
     with Progress(transient=True) as progress:
         for shape in SHORT if options.short else FULL:
             rows += measure_shape(*shape, options, progress)
-    show(
-        rows,
-        'Exact tau-b; ratio: times faster than scipy',
-        ('case', 'subject', 'median_s', 'p20_s', 'p80_s', 'extra_bytes', 'ratio'),
-    )
+    show(rows, 'Exact tau-b; ratio: times faster than scipy')
     _, picture = save(BENCHMARK, rows, options)
     plot(rows, picture)
 

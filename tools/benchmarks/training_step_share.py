@@ -16,6 +16,7 @@ from common import (
     parse_arguments,
     rank_loss_step,
     save,
+    share,
     show,
 )
 from networks import resnet18, resnet20
@@ -68,11 +69,6 @@ def measure_network(network, classes, options, progress):
     return found
 
 
-def share(row):
-    """The time for the loss as a percentage of the training step's."""
-    return 100 / float(row['ratio'])
-
-
 def plot(rows, path):
     losses = [row for row in rows if row['subject'] != 'training step']
     cases = list(dict.fromkeys((row['case'], row['classes'], row['steepness']) for row in losses))
@@ -102,21 +98,7 @@ def main():
         for network in SHORT if options.short else FULL:
             for classes in CLASSES:
                 rows += measure_network(network, classes, options, progress)
-    show(
-        [{**row, 'share, %': f'{share(row):.3g}'} for row in rows],
-        "The ranking loss as a share of the student's training step",
-        (
-            'case',
-            'rows',
-            'classes',
-            'steepness',
-            'subject',
-            'median_s',
-            'p20_s',
-            'p80_s',
-            'share, %',
-        ),
-    )
+    show(rows, "The ranking loss as a share of the student's training step")
     _, picture = save(BENCHMARK, rows, options)
     plot(rows, picture)
 
