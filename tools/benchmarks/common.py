@@ -54,7 +54,6 @@ HEADINGS = dict(
     classes='C',
     steepness='k',
     median_s='median',
-    spread='spread',
     extra_bytes='memory',
     share='share of the step',
     value_error='value\nerror',
