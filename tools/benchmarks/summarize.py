@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import COLUMNS, console, growth_exponent, heading, readable, three_digits
+from common import COLUMNS, console, growth_exponent, heading, readable, share, three_digits
 from rich import box
 from rich.table import Table
 
@@ -76,7 +76,7 @@ class Results:
         found = self.select(
             'training_step_share', case=case, classes=classes, subject=self.fastest
         )
-        return max((100 / float(row['ratio']) for row in found), default=None)
+        return max((share(row) for row in found), default=None)
 
     def over_dense(self, steepness: float) -> float | None:
         return self.quotient(
