@@ -18,7 +18,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmkendall.models import LogitDistill
-from mmkendall.models.algorithms.logit_distill import trainable_record
+from mmkendall.models.algorithms.records import trainable_record
 from mmkendall.models.algorithms.teacher_input import TeacherInput
 
 from ..conftest import REPOSITORY

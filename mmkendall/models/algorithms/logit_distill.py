@@ -1,30 +1,32 @@
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
-from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
+from mmkendall.models.algorithms.channels_last import keep_narrow_convolutions_contiguous
+from mmkendall.models.algorithms.checkpoints import (
+    allow_missing_teacher,
+    drop_teacher,
+    weights_checksum,
+)
+from mmkendall.models.algorithms.records import build_recorders, forbid_inplace, trainable_record
 from mmkendall.models.algorithms.teacher_input import TeacherInput
 from mmkendall.models.algorithms.teacher_logits import TeacherLogits
+from mmkendall.models.algorithms.teachers import (
+    DTYPES,
+    build,
+    build_model,
+    build_teacher,
+    check_autocast,
+    has_pretrained_weights,
+    teacher_entries,
+)
 from mmkendall.registry import MODELS
-
-DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
-ENTRY = {
-    'model': dict,
-    'checkpoint': (str, Path),
-    'weight': (int, float),
-    'input_size': (int, tuple, list),
-    'recorders': dict,
-}
 
 
 @MODELS.register_module()
@@ -402,183 +404,3 @@ class LogitDistill(BaseModel):
             for name, loss in self.distiller.compute_distill_losses().items():
                 total[name] = total.get(name, 0) + weight * loss
         return total
-
-
-@cache
-def check_autocast(device: str, dtype: str) -> None:
-    """Raises ValueError if autocast to a type does nothing or fails, as in some older torch."""
-    one = torch.ones(1, 1, device=device)
-    try:
-        with torch.autocast(device, dtype=DTYPES[dtype]):
-            works = (one @ one).dtype == DTYPES[dtype]
-    except RuntimeError:
-        works = False
-    if not works:
-        raise ValueError(
-            f'teacher_dtype {dtype!r} is not possible on {device} with torch '
-            f"{torch.__version__}: use 'float32' or 'bfloat16'"
-        )
-
-
-def build(config: dict) -> nn.Module:
-    """Builds as mmrazor does: its registry also takes ``cfg_path``, a config of a package."""
-    # Imported here, so that mmkendall.models works without mmrazor.
-    from mmrazor.registry import MODELS as MMRAZOR_MODELS
-
-    return MMRAZOR_MODELS.build(config)
-
-
-def build_model(model: dict | BaseModel, argument: str) -> BaseModel:
-    """A model from its config, or as it is."""
-    if isinstance(model, dict):
-        model = build(model)
-    if not isinstance(model, BaseModel):
-        raise TypeError(
-            f'{argument} must be the config of a model or a BaseModel, got {type(model).__name__}'
-        )
-    return model
-
-
-def build_recorders(config: dict):
-    """A recorder manager of mmrazor, whatever the default scope is."""
-    from mmrazor.models.task_modules import RecorderManager
-
-    with DefaultScope.overwrite_default_scope('mmrazor'):
-        return RecorderManager(config)
-
-
-def teacher_entries(
-    teacher: dict | BaseModel | Sequence[dict], checkpoint: str | None
-) -> list[dict[str, Any]]:
-    """The argument ``teacher`` as a list of dicts that have every key of ``ENTRY``."""
-    defaults = dict(checkpoint=None, weight=1.0, input_size=None, recorders=None)
-    if not isinstance(teacher, (list, tuple)):
-        return [{**defaults, 'model': teacher, 'checkpoint': checkpoint}]
-    if checkpoint is not None:
-        raise ValueError(
-            f'teacher_ckpt is for a single teacher, got {checkpoint!r} beside a list of teachers: '
-            "give each its 'checkpoint'"
-        )
-    if not teacher:
-        raise ValueError('teacher must be a model or a list of at least one teacher, got []')
-    entries = []
-    for index, entry in enumerate(teacher):
-        if not isinstance(entry, dict) or 'model' not in entry or not set(entry) <= set(ENTRY):
-            got = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
-            raise ValueError(
-                f"teacher[{index}] must be a dict with 'model' and at most "
-                f'{", ".join(list(ENTRY)[1:])}, got {got}'
-            )
-        for name, types in list(ENTRY.items())[1:]:
-            value = entry.get(name)
-            if value is not None and not isinstance(value, types):
-                raise TypeError(f'teacher[{index}].{name} cannot be {value!r}')
-        entry = {**defaults, **entry}
-        if not entry['weight'] > 0:
-            raise ValueError(f'teacher[{index}].weight must be above 0, got {entry["weight"]!r}')
-        if isinstance(entry['input_size'], (list, tuple)):
-            entry['input_size'] = tuple(entry['input_size'])
-            if len(entry['input_size']) != 2:
-                raise ValueError(
-                    f'teacher[{index}].input_size must be an int or (height, width), got '
-                    f'{entry["input_size"]!r}'
-                )
-        entries.append(entry)
-    return entries
-
-
-def build_teacher(entry: dict[str, Any]) -> BaseModel:
-    """A teacher with its checkpoint."""
-    model = build_model(entry['model'], 'teacher')
-    if entry['checkpoint'] is not None:
-        load_checkpoint(model, str(entry['checkpoint']), map_location='cpu')
-        # Else the runner's init_weights would overwrite what was loaded.
-        model._is_init = True
-    return model
-
-
-def has_pretrained_weights(model: BaseModel) -> bool:
-    """Whether ``init_cfg`` of the whole model loads a checkpoint."""
-    configs = model.init_cfg if isinstance(model.init_cfg, list) else [model.init_cfg]
-    return any(config and config.get('type') == 'Pretrained' for config in configs)
-
-
-def forbid_inplace(model: nn.Module) -> None:
-    """Makes activations leave their input alone, which a recorder may hold."""
-    for module in model.modules():
-        if hasattr(module, 'inplace'):
-            module.inplace = False
-
-
-def keep_narrow_convolutions_contiguous(model: nn.Module) -> None:
-    """Leaves strided 1x1 convolutions of fewer than 16 channels out of channels_last on a CPU.
-
-    With fewer channels than the vector unit holds floats (8 in AVX2, 16 in AVX-512), oneDNN's
-    weight gradient in that format writes past its workspace: a crash or wrong weights
-    (https://github.com/uxlfoundation/oneDNN/issues/6035, seen with torch 2.13).
-    """
-    for module in model.modules():
-        if (
-            isinstance(module, nn.Conv2d)
-            and module.kernel_size == (1, 1)
-            and max(module.stride) > 1
-            and module.in_channels // module.groups < 16
-        ):
-            # contiguous() would keep the strides: a 1x1 weight is contiguous in both formats.
-            weight = module.weight.data
-            module.weight.data = torch.empty(weight.shape).to(weight).copy_(weight)
-            module.register_forward_pre_hook(contiguous_on_cpu)
-
-
-def contiguous_on_cpu(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-    """A forward pre-hook that undoes channels_last on a CPU."""
-    return (inputs[0].contiguous(),) if inputs[0].device.type == 'cpu' else None
-
-
-def trainable_record(record: Any) -> Any:
-    """A record as losses and autograd take it: float32, contiguous, no inference tensor."""
-    if isinstance(record, Tensor):
-        dtype = torch.float32 if record.dtype in (torch.bfloat16, torch.float16) else record.dtype
-        if record.dtype == dtype and not record.is_inference():
-            return record
-        return record.to(dtype, copy=True, memory_format=torch.contiguous_format)
-    if isinstance(record, (list, tuple)):
-        return type(record)(trainable_record(item) for item in record)
-    if isinstance(record, dict):
-        return {key: trainable_record(item) for key, item in record.items()}
-    return record
-
-
-def weights_checksum(model: nn.Module) -> str:
-    """SHA-256 over names and values of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        values = value.detach().cpu().contiguous()
-        digest.update(f'{name} {tuple(values.shape)} {values.dtype}'.encode())
-        digest.update(values.view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def drop_teacher(model: LogitDistill, state: dict, prefix: str, local_metadata: dict) -> None:
-    """Leaves teachers that can be loaded from their own checkpoints out of a state dict."""
-    if model.save_teacher:
-        return
-    several = len(model.teachers) > 1
-    for index, reloadable in enumerate(model._reloadable):
-        if reloadable:
-            of_teacher = f'{prefix}teacher.{index}.' if several else f'{prefix}teacher.'
-            for name in [name for name in state if name.startswith(of_teacher)]:
-                del state[name]
-
-
-def allow_missing_teacher(model: LogitDistill, incompatible_keys) -> None:
-    """Lets ``strict=True`` load a checkpoint from which such teachers were left out, whole."""
-    several = len(model.teachers) > 1
-    missing = incompatible_keys.missing_keys
-    for index, teacher in enumerate(model.teachers):
-        prefix = f'teacher.{index}.' if several else 'teacher.'
-        names = {prefix + name for name in teacher.state_dict()}
-        # An averaged model has its copy under module.
-        absent = [name for name in missing if name.removeprefix('module.') in names]
-        if model._reloadable[index] and len(absent) == len(names):
-            missing[:] = [name for name in missing if name not in absent]

@@ -3,7 +3,8 @@ from __future__ import annotations
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmkendall.models.algorithms.logit_distill import LogitDistill, build_recorders
+from mmkendall.models.algorithms.logit_distill import LogitDistill
+from mmkendall.models.algorithms.records import build_recorders
 from mmkendall.registry import MODELS
 
 

@@ -1,0 +1,38 @@
+"""What mmrazor's recorders record, made fit for losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+
+def build_recorders(config: dict):
+    """A recorder manager of mmrazor, whatever the default scope is."""
+    from mmrazor.models.task_modules import RecorderManager
+
+    with DefaultScope.overwrite_default_scope('mmrazor'):
+        return RecorderManager(config)
+
+
+def forbid_inplace(model: nn.Module) -> None:
+    """Makes activations leave their input alone, which a recorder may hold."""
+    for module in model.modules():
+        if hasattr(module, 'inplace'):
+            module.inplace = False
+
+
+def trainable_record(record: Any) -> Any:
+    """A record as losses and autograd take it: float32, contiguous, no inference tensor."""
+    if isinstance(record, Tensor):
+        dtype = torch.float32 if record.dtype in (torch.bfloat16, torch.float16) else record.dtype
+        if record.dtype == dtype and not record.is_inference():
+            return record
+        return record.to(dtype, copy=True, memory_format=torch.contiguous_format)
+    if isinstance(record, (list, tuple)):
+        return type(record)(trainable_record(item) for item in record)
+    if isinstance(record, dict):
+        return {key: trainable_record(item) for key, item in record.items()}
+    return record

@@ -1,0 +1,113 @@
+"""Teachers: what a config may say of them, how they are built, in which precision they run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
+ENTRY = {
+    'model': dict,
+    'checkpoint': (str, Path),
+    'weight': (int, float),
+    'input_size': (int, tuple, list),
+    'recorders': dict,
+}
+
+
+def teacher_entries(
+    teacher: dict | BaseModel | Sequence[dict], checkpoint: str | None
+) -> list[dict[str, Any]]:
+    """The argument ``teacher`` as a list of dicts that have every key of ``ENTRY``."""
+    defaults = dict(checkpoint=None, weight=1.0, input_size=None, recorders=None)
+    if not isinstance(teacher, (list, tuple)):
+        return [{**defaults, 'model': teacher, 'checkpoint': checkpoint}]
+    if checkpoint is not None:
+        raise ValueError(
+            f'teacher_ckpt is for a single teacher, got {checkpoint!r} beside a list of teachers: '
+            "give each its 'checkpoint'"
+        )
+    if not teacher:
+        raise ValueError('teacher must be a model or a list of at least one teacher, got []')
+    entries = []
+    for index, entry in enumerate(teacher):
+        if not isinstance(entry, dict) or 'model' not in entry or not set(entry) <= set(ENTRY):
+            got = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
+            raise ValueError(
+                f"teacher[{index}] must be a dict with 'model' and at most "
+                f'{", ".join(list(ENTRY)[1:])}, got {got}'
+            )
+        for name, types in list(ENTRY.items())[1:]:
+            value = entry.get(name)
+            if value is not None and not isinstance(value, types):
+                raise TypeError(f'teacher[{index}].{name} cannot be {value!r}')
+        entry = {**defaults, **entry}
+        if not entry['weight'] > 0:
+            raise ValueError(f'teacher[{index}].weight must be above 0, got {entry["weight"]!r}')
+        if isinstance(entry['input_size'], (list, tuple)):
+            entry['input_size'] = tuple(entry['input_size'])
+            if len(entry['input_size']) != 2:
+                raise ValueError(
+                    f'teacher[{index}].input_size must be an int or (height, width), got '
+                    f'{entry["input_size"]!r}'
+                )
+        entries.append(entry)
+    return entries
+
+
+def build(config: dict) -> nn.Module:
+    """Builds as mmrazor does: its registry also takes ``cfg_path``, a config of a package."""
+    # Imported here, so that mmkendall.models works without mmrazor.
+    from mmrazor.registry import MODELS as MMRAZOR_MODELS
+
+    return MMRAZOR_MODELS.build(config)
+
+
+def build_model(model: dict | BaseModel, argument: str) -> BaseModel:
+    """A model from its config, or as it is."""
+    if isinstance(model, dict):
+        model = build(model)
+    if not isinstance(model, BaseModel):
+        raise TypeError(
+            f'{argument} must be the config of a model or a BaseModel, got {type(model).__name__}'
+        )
+    return model
+
+
+def build_teacher(entry: dict[str, Any]) -> BaseModel:
+    """A teacher with its checkpoint."""
+    model = build_model(entry['model'], 'teacher')
+    if entry['checkpoint'] is not None:
+        load_checkpoint(model, str(entry['checkpoint']), map_location='cpu')
+        # Else the runner's init_weights would overwrite what was loaded.
+        model._is_init = True
+    return model
+
+
+def has_pretrained_weights(model: BaseModel) -> bool:
+    """Whether ``init_cfg`` of the whole model loads a checkpoint."""
+    configs = model.init_cfg if isinstance(model.init_cfg, list) else [model.init_cfg]
+    return any(config and config.get('type') == 'Pretrained' for config in configs)
+
+
+@cache
+def check_autocast(device: str, dtype: str) -> None:
+    """Raises ValueError if autocast to a type does nothing or fails, as in some older torch."""
+    one = torch.ones(1, 1, device=device)
+    try:
+        with torch.autocast(device, dtype=DTYPES[dtype]):
+            works = (one @ one).dtype == DTYPES[dtype]
+    except RuntimeError:
+        works = False
+    if not works:
+        raise ValueError(
+            f'teacher_dtype {dtype!r} is not possible on {device} with torch '
+            f"{torch.__version__}: use 'float32' or 'bfloat16'"
+        )
