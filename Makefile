@@ -4,6 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
+# Options for the pip that installs torch, for those who want another build of it than the one that
+# PyPI serves, with its 3 GB of CUDA libraries: TORCH_FROM="--index-url URL" or "--find-links FOLDER".
+TORCH_FROM ?=
+LOCKED := requirements/locked.txt
+TORCH := $(shell sed -n 's/^torch==\([^ ]*\).*/\1/p' $(LOCKED))
+# torch comes in builds of one version, so it is installed by version and brings the libraries of its
+# build along; everything else by the hash of its file.
+BUT_TORCH = sed -E '/^(torch|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==/,/[^\\]$$/d'
+
 DIGITS := configs/digits
 PAIR := resnet18-w16_resnet18-w4_1xb64_digits
 
@@ -14,13 +23,14 @@ DET_VENV := .venv-det
 DET_BIN := $(DET_VENV)/bin
 DET_READY := $(DET_VENV)/ready
 MMCV := 2.1.0
-WHEELS := .wheels/torch-$(shell sed -n 's/^torch==//p' requirements/tested.txt)
+WHEELS := .wheels/torch-$(TORCH)
 # nproc heeds OMP_NUM_THREADS, which is not meant here.
 MAX_JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
 WORKERS ?= 2
 
 # For a GPU: make bench BENCH='--short --device cuda'
 BENCH ?= --short
+BENCH_DIR ?= work_dirs/benchmarks
 
 METHODS := kd ctkd dkd mlkd lskd dist
 
@@ -29,33 +39,41 @@ CLASSIC_PYTHON ?= /usr/bin/python3
 CLASSIC := .venv-classic
 CLASSIC_READY := $(CLASSIC)/ready
 
-CHECK_PYTHON = $(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), \
-	f"the tested versions are for Python 3.11, this is {sys.version.split()[0]}; " \
-	"run make PYTHON=python3.11"'
+# The newest Python that there is, and whatever the ranges of setup.cfg admit today.
+NEWEST_PYTHON ?= $(firstword $(foreach minor,14 13 12,$(shell \
+    python3.$(minor) -c 'import sys; print(sys.executable)' 2> /dev/null)))
+NEWEST := .venv-newest
+UV := .venv-uv/bin/uv
+
+CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install bench demo demo-methods test test-classic test-det lint format clean
+.PHONY: help install lock check-install bench demo demo-methods test test-classic test-newest \
+    test-det lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(READY) ## Make .venv with the tested versions
 
-$(READY): requirements/tested.txt setup.cfg pyproject.toml
-	$(CHECK_PYTHON)
+$(READY): $(LOCKED) setup.cfg pyproject.toml
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP_INSTALL) -r requirements/tested.txt
+	$(BIN)/python $(PIP_INSTALL) $(TORCH_FROM) torch==$(TORCH)
+	$(BUT_TORCH) $(LOCKED) > $(VENV)/locked.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps --require-hashes -r $(VENV)/locked.txt
 	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(DET_READY): requirements/tested.txt requirements/tested-det.txt setup.cfg pyproject.toml
-	$(CHECK_PYTHON)
+$(DET_READY): requirements/locked-det.txt setup.cfg pyproject.toml
+	@$(CHECK_PYTHON)
 	@command -v "$${CXX:-c++}" > /dev/null || { \
 	    echo "mmcv's operators need a C++ compiler, and there is no $${CXX:-c++}:" \
 	        "install g++ or set CXX" >&2; exit 1; }
 	$(PYTHON) -m venv $(DET_VENV)
-	grep -v '^mmcv-lite==' requirements/tested.txt > $(DET_VENV)/tested.txt
-	$(DET_BIN)/python $(PIP_INSTALL) -r $(DET_VENV)/tested.txt -r requirements/tested-det.txt
+	$(DET_BIN)/python $(PIP_INSTALL) $(TORCH_FROM) torch==$(TORCH)
+	$(BUT_TORCH) requirements/locked-det.txt > $(DET_VENV)/locked.txt
+	$(DET_BIN)/python $(PIP_INSTALL) --no-deps --require-hashes -r $(DET_VENV)/locked.txt
 	ls $(WHEELS)/mmcv-$(MMCV)-*.whl 2> /dev/null || \
 	    PATH="$(CURDIR)/$(DET_BIN):$$PATH" MMCV_WITH_OPS=1 MAX_JOBS=$(MAX_JOBS) \
 	    CUDA_VISIBLE_DEVICES= CFLAGS="-g0 -w" \
@@ -64,6 +82,31 @@ $(DET_READY): requirements/tested.txt requirements/tested-det.txt setup.cfg pypr
 	$(DET_BIN)/python $(PIP_INSTALL) --no-deps $(WHEELS)/mmcv-$(MMCV)-*.whl
 	$(DET_BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
+
+$(UV): requirements/locked-uv.txt
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python $(PIP_INSTALL) --require-hashes -r requirements/locked-uv.txt
+	touch $@
+
+LOCK = $(UV) pip compile --quiet --upgrade --generate-hashes --custom-compile-command 'make lock'
+lock: $(UV) ## Write the lock files: the newest versions that the ranges admit, with hashes
+	$(LOCK) --universal --python-version 3.10 requirements/uv.in -o requirements/locked-uv.txt
+	$(LOCK) --universal --python-version 3.10 setup.cfg requirements/test.in \
+	    $(foreach extra,mm lite numba vit bench demo,--extra $(extra)) -o $(LOCKED)
+	$(LOCK) --universal --python-version 3.10 setup.cfg requirements/test.in \
+	    requirements/detection.in -c $(LOCKED) -b requirements/build.txt --no-emit-package mmcv \
+	    $(foreach extra,mm numba vit demo detection segmentation,--extra $(extra)) \
+	    -o requirements/locked-det.txt
+	$(LOCK) --resolution lowest-direct --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	    setup.cfg requirements/classic.in --excludes requirements/classic-excludes.txt \
+	    -b requirements/build.txt \
+	    $(foreach extra,mm lite numba bench demo,--extra $(extra)) \
+	    $(foreach wheel,numpy scipy matplotlib scikit-learn,--only-binary $(wheel)) \
+	    -o requirements/locked-classic.txt
+
+check-install: $(UV) ## Resolve every extra for each Python at both ends; train from a wheel
+	$(UV) run --no-project --quiet --with packaging --python $(PYTHON) tools/misc/check_install.py --uv $(UV)
+	$(PYTHON) tools/misc/check_wheel.py
 
 demo: $(READY) ## Train a teacher and three kinds of students on real digits, compare them
 	$(BIN)/python tools/compare.py --work-dir work_dirs/demo --seeds 0 1 2 \
@@ -82,32 +125,46 @@ demo-methods: $(READY) ## Train every method without and with ranking on the dig
 
 # A process a core, and one thread a process: small networks gain nothing from more.
 test: $(READY) ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 # Without the wheel, and without the configs one by one: their networks and losses are built anyway.
 test-classic: $(CLASSIC_READY) ## Run the tests on torch 1.13 from Debian 12
-	OMP_NUM_THREADS=1 $(CLASSIC)/bin/python -m pytest -n 2 --ignore tests/test_packaging.py \
+	OMP_NUM_THREADS=1 $(CLASSIC)/bin/python -m pytest -n $(WORKERS) --ignore tests/test_packaging.py \
 	    --ignore tests/test_configs/test_every_config.py
 
-$(CLASSIC_READY): requirements/tested-classic.txt setup.cfg pyproject.toml
+$(CLASSIC_READY): requirements/locked-classic.txt setup.cfg pyproject.toml
 	@$(CLASSIC_PYTHON) -c 'import ensurepip, torch, torchvision; \
 	    assert torch.__version__.startswith("1.13.")' || { echo; echo \
 	    'make test-classic checks the torch 1.13 of Debian 12, which is not there. As root:'; echo \
 	    '    apt-get install python3-torch python3-torchvision python3-venv'; exit 1; }
 	$(CLASSIC_PYTHON) -m venv --system-site-packages $(CLASSIC)
-	$(CLASSIC)/bin/python $(PIP_INSTALL) -r requirements/tested-classic.txt
+	$(CLASSIC)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r requirements/locked-classic.txt
 	$(CLASSIC)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
+
+# Not from a lock: what a user gets who installs today. uv keeps one copy of torch for all.
+test-newest: $(UV) ## Run the tests on the newest Python and the newest versions that the ranges admit
+	@test -n '$(NEWEST_PYTHON)' || { echo 'make test-newest needs a Python 3.12 or newer:' \
+	    'install one, or name it in NEWEST_PYTHON' >&2; exit 1; }
+	$(UV) venv --quiet --clear --python $(NEWEST_PYTHON) $(NEWEST)
+	$(UV) pip install --quiet --python $(NEWEST) --upgrade --editable \
+	    '.[mm,lite,numba,vit,bench,demo]' cloudpickle hypothesis pytest pytest-xdist
+	$(NEWEST)/bin/python -m mmkendall.compat
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(WORKERS) tests/test_compat.py \
+	    tests/test_functional tests/test_models tests/test_tools
+	$(NEWEST)/bin/mmkendall train $(DIGITS)/resnet18-w4_1xb64_digits.py \
+	    --work-dir work_dirs/newest --cfg-options train_cfg.max_epochs=1
 
 test-det: $(DET_READY) ## Build mmcv's operators once, run the tests of detection and segmentation
 	$(DET_BIN)/python -c 'import mmcv._ext'
 	OMP_NUM_THREADS=1 $(DET_BIN)/python -m pytest -n $(WORKERS) tests/test_detection
 	OMP_NUM_THREADS=1 $(DET_BIN)/python -m pytest -n $(WORKERS) tests/test_configs -k pvt
 
+# `make bench BENCH_DIR=docs/benchmarks` is how docs/benchmarks.md came about.
 bench: $(READY) ## Measure speed, memory, scaling and the share of a training step (short form)
 	for script in rank_loss_speed class_scaling training_step_share tau_speed; do \
-	    $(BIN)/python tools/benchmarks/$$script.py $(BENCH) || exit 1; done
-	$(BIN)/python tools/benchmarks/summarize.py --output docs/benchmarks.md
+	    $(BIN)/python tools/benchmarks/$$script.py --output-dir $(BENCH_DIR) $(BENCH) || exit 1; done
+	$(BIN)/python tools/benchmarks/summarize.py --folder $(BENCH_DIR) --output $(BENCH_DIR).md
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
@@ -117,5 +174,5 @@ format: $(READY) ## Apply style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## Remove what the other targets made, but for the wheels of mmcv
-	rm -rf $(VENV) $(CLASSIC) $(DET_VENV) work_dirs build *.egg-info
+clean: ## Remove the environments and build folders; work_dirs and the wheels of mmcv stay
+	rm -rf $(VENV) $(CLASSIC) $(DET_VENV) $(NEWEST) .venv-uv build *.egg-info
