@@ -46,7 +46,25 @@ def test_a_failing_mend_is_reported(monkeypatch):
     monkeypatch.setattr(pkg_resources_missing, 'is_broken', lambda: True)
     (failed,) = (status for status in compat.apply() if status.state == 'failed')
     assert failed.name == 'pkg_resources_missing'
-    assert 'setuptools<81' in failed.detail
+    assert 'setuptools<82' in failed.detail
+
+
+def test_numpy_2_beside_a_torch_for_numpy_1_is_reported(monkeypatch):
+    from mmkendall.compat import numpy_too_new
+
+    for torch_version, numpy_version, broken in (
+        ('1.13.1', '2.2.6', True),
+        ('2.2.2+cpu', '2.0.0', True),
+        ('2.2.2', '1.26.4', False),
+        ('2.3.0', '2.0.0', False),
+        ('2.10.0', '2.5.5', False),
+    ):
+        versions = {'torch': torch_version, 'numpy': numpy_version}
+        monkeypatch.setattr(numpy_too_new, 'version', versions.get)
+        assert numpy_too_new.is_broken() is broken
+        (status,) = (status for status in compat.apply() if status.name == 'numpy_too_new')
+        assert (status.state == 'failed') is broken
+        assert ('numpy<2' in status.detail) is broken
 
 
 def test_torchvision_imports():

@@ -24,6 +24,7 @@ from importlib.util import find_spec
 
 # In the order in which they are applied: an import of mmrazor needs those above it.
 MENDS = (
+    'numpy_too_new',
     'pkg_resources_missing',
     'torchvision_ops',
     'config_packages',

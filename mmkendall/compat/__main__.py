@@ -9,9 +9,20 @@ from importlib.metadata import PackageNotFoundError, version
 from mmkendall.compat import apply
 
 PACKAGES = (
-    'torch', 'torchvision', 'numpy', 'opencv-python', 'setuptools', 'mmengine', 'mmcv',
-    'mmcv-lite', 'mmpretrain', 'mmrazor', 'mmdet', 'mmsegmentation', 'mmkendall',
+    'torch', 'torchvision', 'triton', 'numpy', 'numba', 'opencv-python', 'setuptools',
+    'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain', 'mmrazor', 'mmdet', 'mmsegmentation',
+    'mmkendall',
 )  # fmt: skip
+
+
+def torch_build() -> str:
+    """Which build of torch this is, which its version in the list above leaves out."""
+    try:
+        import torch
+    except ImportError as error:
+        return f'torch cannot be imported: {error}'
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return f'torch is the build {torch.__version__}; GPUs: {", ".join(gpus) or "none"}'
 
 
 def main() -> int:
@@ -23,7 +34,7 @@ def main() -> int:
         except PackageNotFoundError:
             installed = 'not installed'
         print(f'  {package:<15} {installed}')
-    print()
+    print(f'  {torch_build()}\n')
     statuses = apply()
     for status in statuses:
         print(f'[{status.state:^6}] {status.name}: {status.breaks}')

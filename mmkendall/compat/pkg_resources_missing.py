@@ -15,4 +15,4 @@ def is_broken() -> bool:
 
 
 def mend() -> None:
-    raise RuntimeError('run: pip install "setuptools<81"')
+    raise RuntimeError('run: pip install "setuptools<82"')

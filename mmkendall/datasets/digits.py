@@ -45,7 +45,7 @@ class Digits(BaseDataset):
             from sklearn.model_selection import train_test_split
         except ImportError as error:
             raise ImportError(
-                'the Digits dataset needs scikit-learn: pip install "mmkendall[demo]"'
+                'the Digits dataset needs scikit-learn: pip install scikit-learn'
             ) from error
         digits = load_digits()
         indices = train_test_split(

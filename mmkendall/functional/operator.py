@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
-from mmkendall.functional.backends import BACKENDS, choose_backend
+from mmkendall.functional.backends import run_backend
 
 
 def _compute(
@@ -36,9 +38,7 @@ def _compute(
         (N,) losses, or a scalar, and the two gradients of each row's loss, or of the mean, (N, C)
         or empty. NaN for a row that holds a NaN or an infinity.
     """
-    num_classes = preds_S.shape[1]
-    name = choose_backend(backend, preds_S.device, preds_S.dtype, num_classes, surrogate)
-    run = BACKENDS[name].rank_loss
+    run = functools.partial(run_backend, backend)
     loss, grad_S = run(preds_S, preds_T, steepness, surrogate, need_grad_S, compute_value, average)
     if not need_grad_T:
         grad_T = preds_T.new_empty(0)

@@ -3,13 +3,17 @@
 On a CPU they run in Triton's interpreter, on a CUDA device as they are.
 """
 
+import warnings
+
 import pytest
 import torch
+import triton
+import triton.language as tl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmkendall.functional import SURROGATES, kendall_rank_loss
-from mmkendall.functional.backends import triton_cuda, triton_kernels
+from mmkendall.functional.backends import self_check, triton_cuda, triton_kernels
 from tests.test_functional.drawn import (
     LAYOUTS,
     STEEPNESS,
@@ -253,6 +257,83 @@ def test_a_row_that_is_not_finite_harms_no_other(bad, average, surrogate, algori
         assert torch.equal(grad[::3], clean_grad[::3])
 
 
+@pytest.fixture
+def fresh_checks(monkeypatch):
+    for name in ('_passed', '_failed'):
+        monkeypatch.setattr(self_check, name, type(getattr(self_check, name))())
+
+
+@triton.jit
+def finish_wrongly(losses):
+    """Stores a loss that is not the one, and no gradient."""
+    tl.store(losses + tl.program_id(0), 0.123)
+
+
+@triton.jit
+def finish_that_does_not_compile(losses):
+    tl.store(losses, a_name_that_is_not_there)  # noqa: F821
+
+
+class Launched:
+    """Launches a kernel that wants the losses alone where ``finish`` is launched."""
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+
+    def __getitem__(self, grid):
+        return lambda totals, rows, columns, losses, *rest, **options: self.kernel[grid](losses)
+
+
+def kind_of(surrogate, algorithm):
+    return 'triton', algorithm, DEVICE, surrogate
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@pytest.mark.parametrize('steepness', [0.01, 100.0])
+@pytest.mark.filterwarnings('error:kendall_rank_loss')
+def test_right_kernels_pass_their_check(surrogate, algorithm, steepness, fresh_checks):
+    kind, state = kind_of(surrogate, algorithm), torch.random.get_rng_state()
+    assert self_check.passes(kind, triton_cuda, steepness, torch.device(DEVICE))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not self_check.failures()
+
+
+@pytest.mark.parametrize(
+    ('kernel', 'words'),
+    [
+        (finish_wrongly, 'its loss is off by'),
+        (finish_that_does_not_compile, 'a_name_that_is_not_there'),
+    ],
+)
+@pytest.mark.parametrize('algorithm', ['dense', 'window'])
+def test_wrong_kernels_are_left_out(algorithm, kernel, words, fresh_checks, monkeypatch):
+    monkeypatch.setattr(triton_kernels, 'finish', Launched(kernel))
+    device, kind = torch.device(DEVICE), kind_of('product', algorithm)
+    with pytest.warns(RuntimeWarning, match=words) as caught:
+        assert not self_check.passes(kind, triton_cuda, 1.0, device)
+    ours = [str(warning.message) for warning in caught if 'left out' in str(warning.message)]
+    assert len(ours) == 1
+    assert 'torch operations' in ours[0]
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='kendall_rank_loss')
+        assert not self_check.passes(kind, triton_cuda, 1.0, device)
+
+
+@pytest.mark.parametrize('off', [1e-3, float('nan')])
+def test_a_wrong_gradient_is_found(off, fresh_checks, monkeypatch):
+    right = triton_cuda._finish
+
+    def wrong(*arguments):
+        losses, grad = right(*arguments)
+        return losses, grad * (1 + off)
+
+    monkeypatch.setattr(triton_cuda, '_finish', wrong)
+    with pytest.warns(RuntimeWarning, match='its gradient is off by'):
+        assert not self_check.passes(
+            kind_of('product', 'dense'), triton_cuda, 1.0, torch.device(DEVICE)
+        )
+
+
 ON_CUDA = pytest.mark.skipif(DEVICE == 'cpu', reason='for a GPU')
 
 
@@ -324,3 +405,16 @@ def test_many_classes(num_classes, steepness):
             * torch.tanh(steepness * (exact_T[:, block, None] - exact_T[:, None, :]))
         ).sum(dim=(1, 2))
     assert (losses - (1 - total / pairs)).abs().max() <= 1e-6
+
+
+@ON_CUDA
+@pytest.mark.parametrize('surrogate', SURROGATES)
+def test_auto_checks_and_goes_on_with_torch(surrogate, fresh_checks, monkeypatch):
+    preds = draw(8, 100)
+    right = kendall_rank_loss(*preds, 2.0, surrogate)
+    assert {kind[0] for kind in self_check._passed} == {'triton'}
+    monkeypatch.setattr(self_check, '_passed', set())
+    monkeypatch.setattr(triton_kernels, 'finish', Launched(finish_wrongly))
+    with pytest.warns(RuntimeWarning, match='its loss is off by'):
+        found = kendall_rank_loss(*preds, 2.0, surrogate)
+    torch.testing.assert_close(found, right, rtol=0, atol=1e-6)

@@ -92,9 +92,7 @@ def broken_pair(versions: dict[str, Version]) -> str:
     """Why two of the versions do not go together, or an empty string."""
     for first, second, why in BROKEN_PAIRS:
         both = [Requirement(first), Requirement(second)]
-        if all(
-            one.name in versions and versions[one.name] in one.specifier for one in both
-        ):
+        if all(one.name in versions and versions[one.name] in one.specifier for one in both):
             chosen = ' with '.join(f'{one.name} {versions[one.name]}' for one in both)
             return f'{chosen}: {why}'
     return ''

@@ -57,7 +57,7 @@ def _import_problem() -> str | None:
     try:
         from mmkendall.functional.backends.numba_loops import choice  # noqa: F401
     except Exception as error:  # Numba raises its own kinds when NumPy is too new for it.
-        return f'Numba cannot be imported ({error}); pip install "mmkendall[numba]"'
+        return f'Numba cannot be imported ({error}); pip install numba'
     return None
 
 

@@ -72,6 +72,12 @@ def unavailable(
     return None
 
 
+def part(num_classes: int, steepness: float, surrogate: str) -> str:
+    """The algorithm that ``'auto'`` takes."""
+    many = any(num_classes >= least[0] and steepness >= least[1] for least in WINDOW_FROM)
+    return 'window' if many and surrogate != 'diffkendall' else 'dense'
+
+
 def rank_loss(
     preds_S: Tensor,
     preds_T: Tensor,
@@ -94,10 +100,8 @@ def rank_loss(
         raise ValueError(f'algorithm must be one of {ALGORITHMS}, got {algorithm!r}')
     if algorithm == 'window' and surrogate == 'diffkendall':
         raise ValueError("algorithm='window' does not serve surrogate='diffkendall'")
-    num_classes = preds_S.shape[1]
     if algorithm == 'auto':
-        many = any(num_classes >= least[0] and steepness >= least[1] for least in WINDOW_FROM)
-        algorithm = 'window' if many and surrogate != 'diffkendall' else 'dense'
+        algorithm = part(preds_S.shape[1], steepness, surrogate)
     with torch.cuda.device_of(preds_S):
         run = _window if algorithm == 'window' else _dense
         return run(preds_S, preds_T, steepness, surrogate, need_grad, compute_value, average)
