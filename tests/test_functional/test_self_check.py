@@ -1,4 +1,4 @@
-"""A compiled backend that fails is left out of ``auto``. Broken kernels: check_triton_kernels.py."""
+"""A compiled backend that fails is left out of ``auto``."""
 
 from __future__ import annotations
 
