@@ -49,7 +49,7 @@ CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install lock check-install bench demo demo-methods test test-classic test-newest \
-    test-det lint format clean
+    test-det gpu lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -165,6 +165,11 @@ bench: $(READY) ## Measure speed, memory, scaling and the share of a training st
 	for script in rank_loss_speed class_scaling training_step_share tau_speed; do \
 	    $(BIN)/python tools/benchmarks/$$script.py --output-dir $(BENCH_DIR) $(BENCH) || exit 1; done
 	$(BIN)/python tools/benchmarks/summarize.py --folder $(BENCH_DIR) --output $(BENCH_DIR).md
+
+# Without an environment of its own: a machine with a GPU may have no network. It needs torch, Triton
+# and NumPy.
+gpu: ## Check and measure the CUDA kernels on this machine's GPU, write a page about it
+	$(PYTHON) tools/misc/gpu_report.py
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .

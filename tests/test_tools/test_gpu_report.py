@@ -1,0 +1,49 @@
+"""`make gpu`, rehearsed on a CPU; check_triton_kernels.py tests the kernels themselves."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+
+from tests.conftest import run_tool
+
+TOOL = 'misc/gpu_report.py'
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='for a machine without a GPU')
+def test_needs_a_gpu(tmp_path):
+    done = run_tool(TOOL, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith('gpu_report.py: error: torch')
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ('part', 'words'),
+    [
+        ('environment', torch.__version__),
+        ('ranks', 'gloo, 2 processes'),
+        ('racecheck', 'skipped: compute-sanitizer is not on the PATH'),
+        ('compiled', 'skipped: a rehearsal leaves it'),
+    ],
+)
+def test_parts(part, words, tmp_path):
+    done = run_tool(TOOL, '--rehearse', '--part', part, cwd=tmp_path, PATH='/usr/bin:/bin')
+    assert words in done.stdout
+    assert 'FAILS' not in done.stdout
+
+
+@pytest.mark.trust
+def test_whole_rehearsal(tmp_path):
+    pytest.importorskip('triton')
+    done = run_tool(TOOL, '--rehearse', '--output', 'report', cwd=tmp_path)
+    assert 'FAILS' not in done.stdout
+    report = (tmp_path / 'report' / 'report.md').read_text()
+    assert 'None failed.' in report
+    assert 'A rehearsal on a CPU' in report
+    with open(tmp_path / 'report' / 'results.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert len([row for row in rows if row['part'] == 'definition']) == 5
+    assert (tmp_path / 'report' / 'speed.svg').read_text().startswith('<svg')
