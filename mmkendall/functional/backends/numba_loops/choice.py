@@ -19,10 +19,10 @@ from mmkendall.functional.backends.numba_loops.taps import STEP, count_nodes
 from mmkendall.functional.backends.numba_loops.window import MAX_CELLS, NEAR, count_near
 
 NOT_POSSIBLE, NOT_FINITE = -2, -1
-DENSE, LANES, WINDOW, SWEEP, GRID = range(5)
-NUM_ALGORITHMS = 5
+DENSE, LANES, WINDOW, SWEEP, GRID, FLAT = range(6)
+NUM_ALGORITHMS = 6
 # What the window takes where it can.
-NARROW_WINDOW = 5
+NARROW_WINDOW = 6
 # Two grids of this many nodes take 11 MB.
 MAX_NODES = 1_400_000
 # Nodes and their counts along one axis take as much as 16 arrays of the classes at most.
@@ -96,6 +96,17 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
                 if height * width <= MAX_NODES:
                     each_node = min((height + width) * 0.016, CONVOLVED_NODE)
                     costs[GRID] = 500.0 + 15.0 * count + height * width * each_node
+
+        if surrogate == PRODUCT:
+            is_flat = narrow < MIN_RANGE
+        elif surrogate == HARD_TEACHER:
+            is_flat = range_S < MIN_RANGE or range_T == 0.0
+        else:
+            is_flat = narrow == 0.0
+        if is_flat:
+            nodes = 1.0 if narrow == 0.0 else 7.0
+            cells = min(wider, 1.0 * count)
+            costs[FLAT] = 1.5e6 * wide + wide * nodes * (150.0 * count + 3000.0 * cells)
 
         if forced >= 0:
             codes[row] = forced if costs[forced] < np.inf else NOT_POSSIBLE
