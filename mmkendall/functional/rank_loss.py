@@ -12,6 +12,7 @@ from mmkendall.functional.backends import BACKENDS
 from mmkendall.functional.backends.reference import zero_or_nan
 from mmkendall.functional.classes import check_class_mask, counted_classes, made_finite
 from mmkendall.functional.operator import RankLoss, needs_operator
+from mmkendall.functional.standardize import standardize as zscores
 
 SURROGATES = ('product', 'diffkendall', 'hard_teacher')
 REDUCTIONS = ('none', 'mean', 'sum')
@@ -121,7 +122,7 @@ def kendall_rank_loss(
     _check_mask(mask, preds_S, dim)
     check_class_mask(class_mask, preds_S, dim)
     num_classes = preds_S.shape[dim]
-    num_selected = _num_selected(topk, mink, num_classes)
+    num_selected = num_selected_classes(topk, mink, num_classes)
 
     rows_S, rows_T = _as_rows(preds_S, dim), _as_rows(preds_T, dim)
     if preds_S.dtype not in (torch.float32, torch.float64):
@@ -142,7 +143,7 @@ def kendall_rank_loss(
         fraction = None if isinstance(topk or mink, Integral) else topk or mink
         rows_S, rows_T = _select(rows_S, rows_T, num_selected, topk is not None, hides, fraction)
     if standardize:
-        rows_S, rows_T = (_standardize(rows, hides) for rows in (rows_S, rows_T))
+        rows_S, rows_T = (zscores(rows, keep_infinities=hides) for rows in (rows_S, rows_T))
     average = reduction == 'mean' and mask is None and class_mask is None
     options = (float(steepness), surrogate, backend, compute_value, average)
     losses = _row_losses(rows_S, rows_T, *options)
@@ -225,23 +226,6 @@ def _as_rows(preds: Tensor, dim: int) -> Tensor:
     if preds.dim() == 2 and dim == 1:
         return preds
     return preds.movedim(dim, -1).reshape(-1, preds.shape[dim])
-
-
-def _standardize(rows: Tensor, hides: bool) -> Tensor:
-    """Z-scores of each row (LSKD, CVPR 2024); zeros for a constant row.
-
-    With ``hides``, a minus infinity stays what it is and is in neither mean nor deviation.
-    """
-    if not hides:
-        centered = rows - rows.mean(dim=1, keepdim=True)
-        # eps under the root, so that a constant row has a finite gradient.
-        return centered * torch.rsqrt(centered.square().mean(dim=1, keepdim=True) + 1e-12)
-    is_hidden = rows == -math.inf
-    number = (~is_hidden).sum(dim=1, keepdim=True).clamp(min=1)
-    mean = rows.masked_fill(is_hidden, 0).sum(dim=1, keepdim=True) / number
-    centered = (rows.masked_fill(is_hidden, 0) - mean).masked_fill(is_hidden, 0)
-    variance = centered.square().sum(dim=1, keepdim=True) / number
-    return (centered * torch.rsqrt(variance + 1e-12)).masked_fill(is_hidden, -math.inf)
 
 
 def check_options(
@@ -342,8 +326,10 @@ def _check_mask(mask: Tensor | None, preds_S: Tensor, dim: int) -> None:
         raise ValueError(f'mask must be on {preds_S.device}, as the logits are, got {mask.device}')
 
 
-def _num_selected(topk: int | float | None, mink: int | float | None, num_classes: int) -> int:
-    """How many classes are ranked."""
+def num_selected_classes(
+    topk: int | float | None, mink: int | float | None, num_classes: int
+) -> int:
+    """How many of ``num_classes`` classes ``topk`` or ``mink`` leaves."""
     name, value = ('topk', topk) if mink is None else ('mink', mink)
     if value is None:
         return num_classes

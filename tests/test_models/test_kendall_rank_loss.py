@@ -23,7 +23,7 @@ def test_options_are_those_of_the_function():
     function = {
         name: parameter.default
         for name, parameter in inspect.signature(kendall_rank_loss).parameters.items()
-        if name not in ('preds_S', 'preds_T', 'mask')
+        if name not in ('preds_S', 'preds_T', 'mask', 'class_mask')
     }
     module = {
         name: parameter.default

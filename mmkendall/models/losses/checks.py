@@ -24,12 +24,24 @@ def check_not_negative(**options: float) -> None:
 
 
 def check_same_shape(preds_S: Tensor, preds_T: Tensor) -> None:
-    """Raises ValueError unless both are logits (N, C) of one shape."""
+    """Raises ValueError unless both are logits (N, C) of one shape, C of two at least."""
     if preds_S.dim() != 2 or preds_S.shape != preds_T.shape:
         raise ValueError(
             'preds_S and preds_T must be logits (N, C) of one shape, got '
             f'{tuple(preds_S.shape)} and {tuple(preds_T.shape)}'
         )
+
+    if preds_S.shape[1] < 2:
+        raise ValueError(
+            f'preds_S and preds_T of shape {tuple(preds_S.shape)} have one class, whose softmax is '
+            '1 whatever its logit is, so this loss would be 0 for ever: take a loss on the logit '
+            'itself or on its sigmoid'
+        )
+
+
+def mean_over_rows(losses: Tensor) -> Tensor:
+    """The mean of losses of rows; 0 with a gradient of 0 where there are none."""
+    return losses.sum() / max(losses.numel(), 1)
 
 
 def at_least_float32(preds: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from mmkendall.models.losses.checks import (
     check_not_negative,
     check_positive,
     check_same_shape,
+    mean_over_rows,
 )
 from mmkendall.models.losses.ramp import check_ramp, ramp_share
 from mmkendall.registry import MODELS
@@ -44,11 +45,11 @@ class DKDLoss(nn.Module):
 
     Shape:
         - preds_S, preds_T: (N, C), C of 2 at least; gt_labels: (N,), int64.
-        - output: scalar, or (N,) under ``'none'``.
+        - output: scalar, 0 for N = 0, or (N,) under ``'none'``.
 
     Raises:
-        ValueError: an option out of its range, when it is built; shapes that don't fit, when it
-            is called.
+        ValueError: an option out of its range, when it is built; shapes that don't fit or a single
+            class, when it is called.
 
     Example:
         In a ``ConfigurableDistiller``, with the labels that the student's head gives its loss::
@@ -77,7 +78,7 @@ class DKDLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(temperature=temperature)
-        check_not_negative(alpha=alpha, beta=beta)
+        check_not_negative(alpha=alpha, beta=beta, loss_weight=loss_weight)
         check_ramp('warmup_epochs', warmup_epochs)
         if reduction not in REDUCTIONS:
             raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
@@ -111,7 +112,7 @@ class DKDLoss(nn.Module):
         others_term = F.kl_div(others_S, others_T, reduction='none', log_target=True).sum(dim=1)
         losses = self.temperature**2 * (self.alpha * target_term + self.beta * others_term)
         if self.reduction == 'mean':
-            losses = losses.mean()
+            losses = mean_over_rows(losses)
         elif self.reduction == 'sum':
             losses = losses.sum()
         return self.present_weight * losses
@@ -120,6 +121,6 @@ class DKDLoss(nn.Module):
         """Of (target, not target), (N, 2), and of the other classes among themselves."""
         logits = preds / self.temperature
         is_target = F.one_hot(gt_labels, logits.shape[1]).bool()
-        others = logits[~is_target].reshape(len(logits), -1)
+        others = logits[~is_target].reshape(len(logits), logits.shape[1] - 1)
         binary = torch.stack([logits[is_target], others.logsumexp(dim=1)], dim=1)
         return binary.log_softmax(dim=1), others.log_softmax(dim=1)

@@ -12,6 +12,7 @@ from mmkendall.models.losses.checks import (
     check_not_negative,
     check_positive,
     check_same_shape,
+    mean_over_rows,
 )
 from mmkendall.registry import MODELS
 
@@ -44,12 +45,13 @@ class MLKDLoss(nn.Module):
         teacher_detach: keep the gradient from the teacher. Defaults to True.
 
     Shape:
-        - preds_S, preds_T: (num_views * N, C), all images of the first view first.
-        - output: scalar.
+        - preds_S, preds_T: (num_views * N, C), C of 2 at least, all images of the first view
+          first.
+        - output: scalar; 0 for N = 0.
 
     Raises:
-        ValueError: an option out of its range, when it is built; shapes that don't fit, when it
-            is called.
+        ValueError: an option out of its range, when it is built; shapes that don't fit or a single
+            class, when it is called.
 
     Example:
         In a ``ConfigurableDistiller`` that records the logits as ``fc``; the data's part is in
@@ -78,7 +80,10 @@ class MLKDLoss(nn.Module):
         for temperature in temperatures:
             check_positive(temperatures=temperature)
         check_not_negative(
-            instance_weight=instance_weight, batch_weight=batch_weight, class_weight=class_weight
+            instance_weight=instance_weight,
+            batch_weight=batch_weight,
+            class_weight=class_weight,
+            loss_weight=loss_weight,
         )
         if not isinstance(num_views, Integral) or num_views < 1:
             raise ValueError(f'num_views must be 1 at least, got {num_views!r}')
@@ -114,10 +119,11 @@ class MLKDLoss(nn.Module):
         log_S = F.log_softmax(preds_S / temperature, dim=1)
         log_T = F.log_softmax(preds_T / temperature, dim=1)
         p_S, p_T = log_S.exp(), log_T.exp()
-        instance = F.kl_div(log_S, log_T, reduction='batchmean', log_target=True)
+        divergence = F.kl_div(log_S, log_T, reduction='none', log_target=True)
+        instance = mean_over_rows(divergence.sum(dim=1))
         # Autocast would take the products in half precision.
         with torch.autocast(preds_S.device.type, enabled=False):
-            batch = (p_T @ p_T.T - p_S @ p_S.T).square().sum() / num_images
+            batch = (p_T @ p_T.T - p_S @ p_S.T).square().sum() / max(num_images, 1)
             classes = (p_T.T @ p_T - p_S.T @ p_S).square().sum() / num_classes
         return (
             self.instance_weight * temperature**2 * instance
