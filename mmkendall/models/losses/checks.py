@@ -33,9 +33,9 @@ def check_same_shape(preds_S: Tensor, preds_T: Tensor) -> None:
 
     if preds_S.shape[1] < 2:
         raise ValueError(
-            f'preds_S and preds_T of shape {tuple(preds_S.shape)} have one class, whose softmax is '
-            '1 whatever its logit is, so this loss would be 0 for ever: take a loss on the logit '
-            'itself or on its sigmoid'
+            f'preds_S and preds_T of shape {tuple(preds_S.shape)} have one class, whose softmax '
+            'is 1 whatever its logit is, so this loss would be 0 for ever: take a loss on the '
+            'logit itself or on its sigmoid'
         )
 
 

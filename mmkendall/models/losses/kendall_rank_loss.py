@@ -146,8 +146,8 @@ class KendallRankLoss(nn.Module):
         if self.across == 'batch':
             preds_S, preds_T, mask = self._batch(preds_S, preds_T, mask, class_mask)
             dim, class_mask = 0, None
-            if len(preds_S) < 2:  # No pair of images.
-                losses = (preds_S - preds_S).sum(dim=0)
+            if len(preds_S) == 0:
+                losses = preds_S.sum(dim=0)
                 return losses if self.reduction == 'none' else losses.sum()
         else:
             self._check_num_classes(preds_S)
@@ -175,10 +175,10 @@ class KendallRankLoss(nn.Module):
         num_classes = preds.shape[self.dim]
         if num_classes == 1:
             raise ValueError(
-                f'logits of shape {tuple(preds.shape)} have one class in dim={self.dim}, which has '
-                'no order, so KendallRankLoss would be 0 for ever: set dim to the dimension of '
-                "the classes, pass across='batch' to rank the images by that logit, or leave the "
-                'loss out'
+                f'logits of shape {tuple(preds.shape)} have one class in dim={self.dim}, which '
+                'has no order, so KendallRankLoss would be 0 for ever: set dim to the dimension '
+                "of the classes, pass across='batch' to rank the images by that logit, or leave "
+                'the loss out'
             )
         if self.standardize and num_selected_classes(self.topk, self.mink, num_classes) == 2:
             warnings.warn(
