@@ -96,7 +96,10 @@ def rows_with_gaps(draw):
     rows=rows_with_gaps(),
     steepness=st.sampled_from([1.0, 30.0]),
     options=st.sampled_from(
-        [{}, {}, {'topk': 0.5}, {'mink': 0.4}, {'mink': 1}, {'standardize': True}]
+        [
+            *({}, {}, {'topk': 0.5}, {'mink': 0.4}, {'mink': 1}, {'standardize': True}),
+            *({'topk': 0.6, 'standardize': True}, {'mink': 0.5, 'standardize': True}),
+        ]
     ),
 )
 def test_equals_the_loss_of_what_counts(backend, surrogate, rows, steepness, options):

@@ -229,6 +229,24 @@ def test_selection_follows_the_teacher(option, largest):
     assert kendall_rank_loss(student, teacher, **{option: 0.01}).item() != 0
 
 
+@pytest.mark.parametrize('backend', BACKEND_NAMES)
+@pytest.mark.parametrize('option', ['topk', 'mink'])
+def test_standardize_sees_the_selected_classes_alone(backend, option):
+    student, teacher = torch.randn(2, 4, 10).double().unbind()
+    # Classes that are not selected, far away: over all, the selected would have no spread.
+    teacher[:, 3:] += -500 if option == 'topk' else 500
+    student[:, 3:] *= 300
+    zscores = [
+        (rows - rows.mean(1, keepdim=True)) / rows.std(1, correction=0, keepdim=True)
+        for rows in (student[:, :3], teacher[:, :3])
+    ]
+    expected = kendall_rank_loss(*zscores, 0.7, backend='reference')
+    loss = kendall_rank_loss(
+        student, teacher, 0.7, standardize=True, backend=backend, **{option: 3}
+    )
+    torch.testing.assert_close(loss, expected)
+
+
 def test_standardize_is_blind_to_scale():
     student, teacher = torch.randn(2, 4, 10).unbind()
     plain = kendall_rank_loss(student, teacher, 2.0, standardize=True)

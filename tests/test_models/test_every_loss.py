@@ -75,7 +75,9 @@ def test_no_rows_without_a_reduction(name):
 
 
 def test_an_image_map_without_places():
-    loss = build('DenseLogitLoss', dict(loss=dict(type='mmrazor.KLDivergence', tau=1), num_positions=2))
+    loss = build(
+        'DenseLogitLoss', dict(loss=dict(type='mmrazor.KLDivergence', tau=1), num_positions=2)
+    )
     student = torch.randn(2, CLASSES, 0, 4, requires_grad=True)
     value = loss(student, torch.randn(2, CLASSES, 0, 4))
     value.backward()
@@ -101,7 +103,9 @@ def test_the_ranking_loss_of_one_class_names_the_mend(options):
     assert (student.grad != 0).any()
 
 
-@pytest.mark.parametrize('kind', ['mmrazor.KLDivergence', 'mmrazor.DISTLoss', 'mmkendall.CTKDLoss'])
+@pytest.mark.parametrize(
+    'kind', ['mmrazor.KLDivergence', 'mmrazor.DISTLoss', 'mmkendall.CTKDLoss']
+)
 def test_a_dense_head_of_one_class_is_refused_when_built(kind):
     with pytest.raises(ValueError, match=r'num_classes=1 leaves \w+ nothing .*sigmoid'):
         build('DenseLogitLoss', dict(loss=dict(type=kind), num_classes=1))
