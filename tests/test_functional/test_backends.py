@@ -44,11 +44,7 @@ both = pytest.mark.parametrize(
 def takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
     """Whether a forced algorithm can take this input."""
     if algorithm == 'flat':
-        ranges = [
-            (steepness * (rows.double().amax(1) - rows.double().amin(1)))
-            for rows in (preds_S, preds_T)
-        ]
-        return bool(is_flat(surrogate, *ranges).all())
+        return bool(is_flat(preds_S, preds_T, steepness, surrogate).all())
     if algorithm == 'window':
         return surrogate != 'diffkendall'
     if algorithm in ('lanes', 'sweep', 'grid', 'waves'):

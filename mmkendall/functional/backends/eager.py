@@ -65,9 +65,8 @@ def rank_loss(
     """
     num_rows, num_classes = preds_S.shape
     if algorithm == 'auto' and num_classes >= MIN_CLASSES:
-        ranges = [steepness * (preds.amax(1) - preds.amin(1)) for preds in (preds_S, preds_T)]
         left_out = zero_or_nan(preds_S, preds_T).isnan()
-        flat = is_flat(surrogate, *ranges) & ~left_out
+        flat = is_flat(preds_S, preds_T, steepness, surrogate) & ~left_out
         if bool((left_out | flat).any()):
             return _in_parts(
                 preds_S, preds_T, steepness, surrogate, need_grad, compute_value, average,

@@ -9,6 +9,9 @@ nodes: with x the logit that varies and L_q the polynomial that is 1 at node q a
 What remains is a sum over j of a function of x_i - x_j alone, for a few weights. Its far terms are
 +-1 or 0. For the near ones x is put into cells of width 1, in each of which polynomials serve once
 more, for the target and for the source.
+
+A row may have a few other classes beside: most classes of a teacher that knows few of them, or of
+a masked vocabulary, are tied at the lowest logit. Pairs with the others are computed one by one.
 """
 
 from __future__ import annotations
@@ -24,21 +27,50 @@ FLAT_RANGE = 0.5
 # By whether the dtype is float64: nodes of a flat range, of a cell, and the cells to each side
 # beyond which tanh is +-1.
 PRECISION = {False: (7, 12, 10), True: (14, 22, 20)}
+# The classes that may be others are one of so many.
+SHARE_OF_OTHERS = 8
+# Pairs with others that are computed at once.
+TILE_ELEMENTS = 1 << 18
 
 
-def is_flat(surrogate: str, range_S: Tensor, range_T: Tensor) -> Tensor:
-    """Which rows ``flat_rows`` takes, by k times their ranges (N,)."""
-    if surrogate == 'diffkendall':
-        return (range_S == 0) | (range_T == 0)
-    return (range_S < FLAT_RANGE) | (
-        range_T == 0 if surrogate == 'hard_teacher' else range_T < FLAT_RANGE
+def is_flat(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str) -> Tensor:
+    """Which rows ``flat_rows`` takes: (N,) bool for finite rows (N, C)."""
+    lows = [preds.amin(dim=1) for preds in (preds_S, preds_T)]
+    range_S, range_T = (
+        steepness * (preds.amax(dim=1).double() - low.double())
+        for preds, low in zip((preds_S, preds_T), lows, strict=True)
     )
+    if surrogate == 'diffkendall':
+        flat = (range_S == 0) | (range_T == 0)
+    elif surrogate == 'hard_teacher':
+        flat = (range_S < FLAT_RANGE) | (range_T == 0)
+    else:
+        flat = (range_S < FLAT_RANGE) | (range_T < FLAT_RANGE)
+    for preds, low in zip((preds_S, preds_T), lows, strict=True):
+        others = (preds != low[:, None]).sum(dim=1)
+        flat |= others * SHARE_OF_OTHERS <= preds.shape[1]
+    return flat
 
 
-def flat_row(
+def _others(student: Tensor, teacher: Tensor, steepness: float, surrogate: str) -> Tensor | None:
+    """Which classes (C,) are not in a row's flat part, or None where all are."""
+    varies_S, varies_T = student != student.min(), teacher != teacher.min()
+    if surrogate == 'diffkendall':
+        whole = not (varies_S.any() and varies_T.any())
+    else:
+        range_S, range_T = (
+            steepness * float(row.max().double() - row.min().double())
+            for row in (student, teacher)
+        )
+        narrow = range_S if surrogate == 'hard_teacher' else min(range_S, range_T)
+        whole = narrow < FLAT_RANGE or range_T == 0
+    return None if whole else min(varies_S, varies_T, key=Tensor.sum)
+
+
+def _flat_row(
     student: Tensor, teacher: Tensor, steepness: float, surrogate: str, compute_value: bool
 ) -> tuple[float, Tensor]:
-    """The agreement of all ordered pairs of a row (C,), and its gradient in k s_i, float64."""
+    """The agreement of all ordered pairs of a flat row (C,), and its gradient in k s_i."""
     is_double = student.dtype == torch.float64
     student, teacher = student.double(), teacher.double()
     range_S, range_T = (float(row.max() - row.min()) for row in (student, teacher))
@@ -76,15 +108,57 @@ def flat_row(
 def flat_rows(
     preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str, compute_value: bool
 ) -> tuple[Tensor, Tensor]:
-    """Losses (N,) and gradients (N, C) of rows that ``is_flat`` finds flat."""
+    """Losses (N,) and gradients (N, C) of rows that are flat by ``is_flat``."""
     pairs = preds_S.shape[1] * (preds_S.shape[1] - 1)
     losses, grad = preds_S.new_zeros(preds_S.shape[0]), torch.empty_like(preds_S)
     for row, (student, teacher) in enumerate(zip(preds_S, preds_T, strict=True)):
-        value, slopes = flat_row(student, teacher, steepness, surrogate, compute_value)
+        options = (steepness, surrogate, compute_value)
+        others = _others(student, teacher, steepness, surrogate)
+        if others is None:
+            value, slopes = _flat_row(student, teacher, *options)
+        else:
+            value, slopes = _pairs_of(others, student, teacher, *options)
+            part, slopes_within = _flat_row(student[~others], teacher[~others], *options)
+            value += part
+            slopes[~others] += slopes_within
         if compute_value:
             losses[row] = 1 - value / pairs
         grad[row] = slopes * (-2 * steepness / pairs)
     return losses, grad
+
+
+def _pairs_of(
+    others: Tensor,
+    student: Tensor,
+    teacher: Tensor,
+    steepness: float,
+    surrogate: str,
+    compute_value: bool,
+) -> tuple[float, Tensor]:
+    """The part of the others' pairs in the sum over all ordered pairs, and in its gradient."""
+    few = others.nonzero().squeeze(1)
+    # A pair of two others comes up in both orders, one with another class once.
+    weights = torch.where(others, 1.0, 2.0).double()
+    value, slopes = 0.0, torch.zeros_like(student, dtype=torch.float64)
+    rows = max(1, min(len(few), TILE_ELEMENTS // len(student)))
+    for part in few.split(rows):
+        delta_S = student[part, None] - student
+        delta_T = teacher[part, None] - teacher
+        if surrogate == 'diffkendall':
+            ordering = agreement = torch.tanh(steepness * (delta_S * delta_T))
+            weight = delta_T
+        else:
+            ordering = torch.tanh(steepness * delta_S)
+            weight = (
+                delta_T.sign() if surrogate == 'hard_teacher' else torch.tanh(steepness * delta_T)
+            )
+            agreement = weight * ordering
+        slope = weight * (1 - ordering.square())
+        slopes[part] += slope.sum(dim=1)
+        slopes -= slope.sum(dim=0).masked_fill(others, 0)
+        if compute_value:
+            value += float(agreement.sum(dim=0).double() @ weights)
+    return value, slopes
 
 
 def _nodes(count: int) -> Tensor:

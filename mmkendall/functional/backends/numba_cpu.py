@@ -25,9 +25,10 @@ range of the row's logits, and takes the fastest that can take the row:
     O(C) for a given range, so it serves small k and hundreds of classes or more. At most 1,400,000
     nodes.
 ``flat``
-    For rows in which k times the range of a logit is under 0.5, a constant one among them: that
-    side's tanh is a polynomial, so that sums over one logit alone remain. O(C), by torch
-    operations; see ``flat.py``. ``'diffkendall'`` only with a constant.
+    For rows in which k times the range of a logit is under 0.5, a constant one among them, or in
+    which all but a few classes are tied at the lowest: that side's tanh is a polynomial, so that
+    sums over one logit alone remain. O(C), by torch operations; see ``flat.py``.
+    ``'diffkendall'`` only with ties.
 
 ``lanes``, ``sweep`` and ``grid`` are for ``'product'`` in float32, with k times both ranges at
 least 0.5.

@@ -108,6 +108,14 @@ def logit_ranges(s, t):
     return np.float64(min_S), np.float64(max_S), np.float64(min_T), np.float64(max_T)
 
 
+@compiled
+def count_above(logits, low):
+    count = 0
+    for i in range(logits.shape[0]):
+        count += logits[i] > low
+    return count
+
+
 def all_finite(logits):
     """Whether no exponent is all ones, as it is in a NaN and in an infinity."""
 
