@@ -12,7 +12,7 @@ from mmkendall.functional.backends import BACKENDS
 from mmkendall.functional.backends.reference import zero_or_nan
 from mmkendall.functional.classes import check_class_mask, counted_classes, made_finite
 from mmkendall.functional.operator import RankLoss, needs_operator
-from mmkendall.functional.standardize import standardize as zscores
+from mmkendall.functional.standardize import standardize as standardize_counted
 
 SURROGATES = ('product', 'diffkendall', 'hard_teacher')
 REDUCTIONS = ('none', 'mean', 'sum')
@@ -120,7 +120,8 @@ def kendall_rank_loss(
     _check_logits(preds_S, preds_T)
     dim = _check_dim(preds_S, dim)
     _check_mask(mask, preds_S, dim)
-    check_class_mask(class_mask, preds_S, dim)
+    if class_mask is not None:
+        check_class_mask(class_mask, preds_S, dim)
     num_classes = preds_S.shape[dim]
     num_selected = num_selected_classes(topk, mink, num_classes)
 
@@ -143,7 +144,7 @@ def kendall_rank_loss(
         fraction = None if isinstance(topk or mink, Integral) else topk or mink
         rows_S, rows_T = _select(rows_S, rows_T, num_selected, topk is not None, hides, fraction)
     if standardize:
-        rows_S, rows_T = (zscores(rows, keep_infinities=hides) for rows in (rows_S, rows_T))
+        rows_S, rows_T = (_zscores(rows, hides) for rows in (rows_S, rows_T))
     average = reduction == 'mean' and mask is None and class_mask is None
     options = (float(steepness), surrogate, backend, compute_value, average)
     losses = _row_losses(rows_S, rows_T, *options)
@@ -195,7 +196,17 @@ def _may_hide(rows_T: Tensor) -> bool:
     """Whether the teacher has a minus infinity. True where asking would wait or break a graph."""
     if rows_T.device.type != 'cpu' or needs_operator(rows_T):
         return True
-    return bool((rows_T == -math.inf).any())
+    # A NaN is greater than nothing, and may stand beside one.
+    return rows_T.numel() > 0 and not rows_T.min().item() > -math.inf
+
+
+def _zscores(rows: Tensor, hides: bool) -> Tensor:
+    """Z-scores of each row, with less work where no class is minus infinity."""
+    if hides:
+        return standardize_counted(rows)
+    centered = rows - rows.mean(dim=1, keepdim=True)
+    # eps under the root, so that a constant row has a finite gradient.
+    return centered * torch.rsqrt(centered.square().mean(dim=1, keepdim=True) + 1e-12)
 
 
 def _select(
