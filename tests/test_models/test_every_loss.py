@@ -161,6 +161,46 @@ def test_half_precision_is_raised(name, options, scale):
         torch.testing.assert_close(grad, expected_grad, rtol=2e-3, atol=1e-6)
 
 
+def with_a_masked_class(name: str, logits: torch.Tensor) -> torch.Tensor:
+    """One class more, in the second place, that is minus infinity."""
+    mask = torch.full_like(logits[:, :1], -math.inf)
+    return torch.cat((logits[:, :1], mask, logits[:, 1:]), dim=1)
+
+
+@pytest.mark.parametrize('name', sorted(set(losses.__all__) - {'DenseLogitLoss'}))
+def test_a_masked_class_is_as_if_it_were_not_there(name):
+    """Value and gradient, of the loss's own parameters too. MLKD's mean over classes apart."""
+    student, teacher, *labels = inputs(name, 4)
+    options = dict(class_weight=0) if name == 'MLKDLoss' else {}
+    labels_of_more = [label + (label > 0) for label in labels]
+    results = []
+    for moved, *arguments in (
+        (student, teacher, *labels),
+        (with_a_masked_class(name, student), with_a_masked_class(name, teacher), *labels_of_more),
+    ):
+        loss = build(name, options)
+        value = loss(moved, *arguments)
+        grads = torch.autograd.grad(value, (student, *loss.parameters()))
+        results.append((value.detach(), grads))
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize('name', ['CTKDLoss', 'DKDLoss', 'KendallRankLoss', 'MLKDLoss'])
+def test_a_teacher_may_rule_a_class_out(name):
+    student, teacher, *labels = inputs(name, 4)
+    for label in labels:
+        label.clamp_(min=2)
+    teacher[:, 1] = -math.inf
+    loss = build(name, {})
+    value = loss(student, teacher, *labels)
+    value.backward()
+    assert value.isfinite()
+    for tensor in (student, *loss.parameters()):
+        assert tensor.grad.isfinite().all()
+    almost = teacher.masked_fill(teacher == -math.inf, -1e4)
+    torch.testing.assert_close(value, loss(student, almost, *labels))
+
+
 @pytest.mark.parametrize('name', connectors.__all__)
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('spread', [0.0, 1e-4, 1.0, 300.0])

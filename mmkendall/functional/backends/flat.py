@@ -138,7 +138,7 @@ def _pairs_of(
     """The part of the others' pairs in the sum over all ordered pairs, and in its gradient."""
     few = others.nonzero().squeeze(1)
     # A pair of two others comes up in both orders, one with another class once.
-    weights = torch.where(others, 1.0, 2.0).double()
+    weights = 2 - others.double()
     value, slopes = 0.0, torch.zeros_like(student, dtype=torch.float64)
     rows = max(1, min(len(few), TILE_ELEMENTS // len(student)))
     for part in few.split(rows):

@@ -10,6 +10,7 @@ from mmkendall.models.losses.checks import (
     check_not_negative,
     check_positive,
     check_same_shape,
+    kl_divergence,
     mean_over_rows,
 )
 from mmkendall.models.losses.ramp import check_ramp, ramp_share
@@ -44,7 +45,8 @@ class DKDLoss(nn.Module):
         teacher_detach: keep the gradient from the teacher. Defaults to True.
 
     Shape:
-        - preds_S, preds_T: (N, C), C of 2 at least; gt_labels: (N,), int64.
+        - preds_S, preds_T: (N, C), C of 2 at least; gt_labels: (N,), int64. A class other than the
+          label that is minus infinity in the teacher, in the student too or not, adds nothing.
         - output: scalar, 0 for N = 0, or (N,) under ``'none'``.
 
     Raises:
@@ -108,8 +110,8 @@ class DKDLoss(nn.Module):
         preds_S, preds_T = at_least_float32(preds_S), at_least_float32(preds_T)
         binary_S, others_S = self._log_probabilities(preds_S, gt_labels)
         binary_T, others_T = self._log_probabilities(preds_T, gt_labels)
-        target_term = F.kl_div(binary_S, binary_T, reduction='none', log_target=True).sum(dim=1)
-        others_term = F.kl_div(others_S, others_T, reduction='none', log_target=True).sum(dim=1)
+        target_term = kl_divergence(binary_S, binary_T)
+        others_term = kl_divergence(others_S, others_T)
         losses = self.temperature**2 * (self.alpha * target_term + self.beta * others_term)
         if self.reduction == 'mean':
             losses = mean_over_rows(losses)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from numbers import Integral
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkendall.models.losses.checks import (
@@ -12,6 +11,8 @@ from mmkendall.models.losses.checks import (
     check_not_negative,
     check_positive,
     check_same_shape,
+    kl_divergence,
+    log_softmax,
     mean_over_rows,
 )
 from mmkendall.registry import MODELS
@@ -46,7 +47,7 @@ class MLKDLoss(nn.Module):
 
     Shape:
         - preds_S, preds_T: (num_views * N, C), C of 2 at least, all images of the first view
-          first.
+          first. A class that is minus infinity in both logits adds nothing.
         - output: scalar; 0 for N = 0.
 
     Raises:
@@ -116,11 +117,9 @@ class MLKDLoss(nn.Module):
 
     def _of_view(self, preds_S: Tensor, preds_T: Tensor, temperature: float) -> Tensor:
         num_images, num_classes = preds_S.shape
-        log_S = F.log_softmax(preds_S / temperature, dim=1)
-        log_T = F.log_softmax(preds_T / temperature, dim=1)
+        log_S, log_T = (log_softmax(preds, temperature) for preds in (preds_S, preds_T))
         p_S, p_T = log_S.exp(), log_T.exp()
-        divergence = F.kl_div(log_S, log_T, reduction='none', log_target=True)
-        instance = mean_over_rows(divergence.sum(dim=1))
+        instance = mean_over_rows(kl_divergence(log_S, log_T))
         # Autocast would take the products in half precision.
         with torch.autocast(preds_S.device.type, enabled=False):
             batch = (p_T @ p_T.T - p_S @ p_S.T).square().sum() / max(num_images, 1)
