@@ -250,6 +250,35 @@ def test_compiles_with_classes_that_do_not_count():
         torch.testing.assert_close(*grads)
 
 
+@every_backend
+@pytest.mark.parametrize('surrogate', SURROGATES)
+@pytest.mark.parametrize(
+    'options', [{}, {'topk': 2}, {'mink': 0.5, 'standardize': True}, {'compute_value': False}]
+)
+def test_no_rows(backend, surrogate, options):
+    """By the batch, by the mask of the rows and by that of the classes: 0, and zeros behind it."""
+    none, some = torch.empty(0, 5), torch.full((3, 5), math.nan)
+    masked = dict(mask=torch.zeros(3, dtype=torch.bool))
+    absent = dict(class_mask=torch.zeros(5, dtype=torch.bool))
+    for logits, masks in (
+        (none, {}),
+        (none, {'mask': masked['mask'][:0]}),
+        (none, absent),
+        (some, masked),
+        (some, absent),
+        (some, {**masked, **absent}),
+    ):
+        for reduction in ('mean', 'sum', 'none'):
+            inputs = [logits.clone().requires_grad_() for _ in range(2)]
+            loss = kendall_rank_loss(
+                *inputs, 2.0, surrogate, reduction, backend=backend, **masks, **options
+            )
+            assert loss.shape == (logits.shape[:1] if reduction == 'none' else ())
+            assert not loss.any()
+            loss.sum().backward()
+            assert not any(tensor.grad.any() for tensor in inputs)
+
+
 FLAT_KINDS = ('constant', 'narrow', 'tiny', 'two values', 'mostly tied')
 
 
