@@ -102,10 +102,13 @@ def kendall_rank_loss(
 
     Cost:
         O(N C) memory beside a fixed tile, and at most O(N C^2) time; less than that from a few
-        hundred classes on, by sorting or on a grid (all backends but ``'reference'``). Rows that
-        do not count are left out. Rows in which different numbers of classes count are computed
-        one number after the other, which waits for a GPU; inside of a CUDA graph, where nothing
-        may wait, rows with a minus infinity or with masked classes are NaN.
+        hundred classes on, by sorting or on a grid (all backends but ``'reference'``). On a CPU,
+        rows that do not count and rows in which a logit does not vary take O(C) time.
+
+        Rows in which different numbers of classes count are computed one number after the other.
+        On a GPU a call waits for its loss, to see whether it is NaN because of a minus infinity.
+        Nothing may wait inside of a CUDA graph: there, such rows and rows with masked classes are
+        NaN.
 
     Example:
         >>> import torch
