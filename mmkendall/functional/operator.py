@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 from torch import Tensor
 
 from mmkendall.functional.backends import run_backend
+from mmkendall.functional.backends.reference import zero_or_nan
+from mmkendall.functional.classes import made_finite, rows_by_size
 
 
 def _compute(
@@ -36,8 +39,29 @@ def _compute(
 
     Returns:
         (N,) losses, or a scalar, and the two gradients of each row's loss, or of the mean, (N, C)
-        or empty. NaN for a row that holds a NaN or an infinity.
+        or empty. A class that is minus infinity in both logits does not count, and one that is so
+        in the teacher alone is last. NaN for a row that holds a NaN or another infinity.
     """
+    options = (backend, steepness, surrogate, need_grad_S, need_grad_T, compute_value)
+    results = _all_classes(preds_S, preds_T, *options, average)
+    # Only rows that the backend found wanting are looked at again, so the others pay nothing.
+    if _is_nan(results[0]) and bool((preds_T == -math.inf).any()):
+        return _counted_classes(preds_S, preds_T, *options, average, results)
+    return results
+
+
+def _all_classes(
+    preds_S: Tensor,
+    preds_T: Tensor,
+    backend: str,
+    steepness: float,
+    surrogate: str,
+    need_grad_S: bool,
+    need_grad_T: bool,
+    compute_value: bool,
+    average: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``_compute`` of rows whose classes all count."""
     run = functools.partial(run_backend, backend)
     loss, grad_S = run(preds_S, preds_T, steepness, surrogate, need_grad_S, compute_value, average)
     if not need_grad_T:
@@ -47,6 +71,60 @@ def _compute(
     else:  # The other surrogates are symmetric in student and teacher.
         grad_T = run(preds_T, preds_S, steepness, surrogate, True, False, average)[1]
     return loss, grad_S, grad_T
+
+
+def _is_nan(loss: Tensor) -> bool:
+    """Whether a loss is NaN. Never, where no value can be had: see ``kendall_rank_loss``."""
+    if loss.is_meta or (loss.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return False
+    return math.isnan(loss.sum().item() if loss.dim() else loss.item())
+
+
+def _counted_classes(
+    preds_S: Tensor,
+    preds_T: Tensor,
+    backend: str,
+    steepness: float,
+    surrogate: str,
+    need_grad_S: bool,
+    need_grad_T: bool,
+    compute_value: bool,
+    average: bool,
+    results: tuple[Tensor, Tensor, Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``_compute`` where minus infinities of the teacher made ``results`` NaN.
+
+    Rows with equally many classes that count become one smaller matrix.
+    """
+    options = (backend, steepness, surrogate, need_grad_S, need_grad_T, compute_value, False)
+    if average:
+        losses = torch.full_like(preds_S[:, 0], math.nan)
+        grads = [torch.empty_like(grad) for grad in results[1:]]
+    else:
+        losses, *grads = results
+    again = losses.isnan().nonzero().squeeze(1)
+    rows_S, rows_T, counts = made_finite(preds_S[again], preds_T[again], steepness)
+    num_with_pairs = len(losses) - len(again)
+    for grad in grads:
+        if grad.numel():
+            grad[again] = 0
+    for size, part, columns in rows_by_size(counts):
+        rows, places = again[part], (part[:, None], columns)
+        if size < 2:
+            losses[rows] = zero_or_nan(rows_S[part], rows_T[part])
+            continue
+        num_with_pairs += len(rows)
+        losses[rows], *parts = _all_classes(rows_S[places], rows_T[places], *options)
+        for grad, values in zip(grads, parts, strict=True):
+            if grad.numel():
+                grad[rows[:, None], columns] = values
+    grad_S, grad_T = grads
+    if need_grad_T:
+        grad_T.masked_fill_(preds_T == -math.inf, 0)
+    if average:
+        share = max(num_with_pairs, 1)
+        return losses.sum() / share, grad_S / share, grad_T / share
+    return losses, grad_S, grad_T
 
 
 def _compute_shapes(
@@ -73,7 +151,7 @@ if hasattr(torch.library, 'custom_op'):
     compute = torch.library.custom_op('mmkendall::rank_loss', _compute, mutates_args=())
     compute.register_fake(_compute_shapes)
 
-    def _needs_operator(preds: Tensor) -> bool:
+    def needs_operator(preds: Tensor) -> bool:
         """Whether a compiler, a tracer, a mode or a tensor subclass must see the operator.
 
         Else the call skips the dispatcher, which takes longer than a small loss.
@@ -88,7 +166,7 @@ if hasattr(torch.library, 'custom_op'):
 else:  # torch < 2.4 runs the same function, which torch.compile can't look through.
     compute = _compute
 
-    def _needs_operator(preds: Tensor) -> bool:
+    def needs_operator(preds: Tensor) -> bool:
         return False
 
 
@@ -97,7 +175,7 @@ class RankLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, preds_S, preds_T, steepness, surrogate, backend, compute_value, average):
-        run = compute if _needs_operator(preds_S) else _compute
+        run = compute if needs_operator(preds_S) else _compute
         loss, grad_S, grad_T = run(
             preds_S,
             preds_T,

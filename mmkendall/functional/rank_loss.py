@@ -10,7 +10,9 @@ from torch import Tensor
 
 from mmkendall.functional.backends import BACKENDS
 from mmkendall.functional.backends.reference import zero_or_nan
-from mmkendall.functional.operator import RankLoss
+from mmkendall.functional.classes import check_class_mask, counted_classes, made_finite
+from mmkendall.functional.operator import RankLoss, needs_operator
+from mmkendall.functional.standardize import standardize as standardize_counted
 
 SURROGATES = ('product', 'diffkendall', 'hard_teacher')
 REDUCTIONS = ('none', 'mean', 'sum')
@@ -25,6 +27,7 @@ def kendall_rank_loss(
     *,
     dim: int = 1,
     mask: Tensor | None = None,
+    class_mask: Tensor | None = None,
     topk: int | float | None = None,
     mink: int | float | None = None,
     standardize: bool = False,
@@ -47,6 +50,18 @@ def kendall_rank_loss(
     ``steepness`` times the difference of a pair is large, the pair gives no gradient:
     :func:`live_pair_share` says how many still do.
 
+    Not every class need count in every row: a masked vocabulary, classes that a search has taken
+    out, a teacher of which only the highest logits were kept. A class does not count in a row
+
+    - where ``class_mask`` is False, whatever its logits are, or
+    - where it is minus infinity in both logits.
+
+    The row's loss is then that of the other classes alone, as if the row had no more: a pair with
+    a class that does not count adds nothing, C in the formula is the number of classes that count,
+    and so it is in ``standardize`` and in a fraction of ``topk`` and ``mink``. A class that counts
+    and is minus infinity in the teacher alone, like the logarithm of no votes, is last: below all
+    finite ones by more than tanh can see, 20 / k, and tied with others of its kind.
+
     Args:
         preds_S: student logits, (N, C), (N, C, ...) or, with ``dim=-1``, (..., C). float16,
             bfloat16, float32 or float64; the computation is float32 or better.
@@ -61,8 +76,10 @@ def kendall_rank_loss(
         dim: the dimension of the classes. 1 as in mmrazor's KLDivergence; -1 for sequences.
         mask: bool, shape of ``preds_S`` without ``dim``: which rows count. The others give 0 under
             ``'none'`` and no gradient, whatever they hold.
+        class_mask: bool, (C,) or the shape of ``preds_S``: which classes count. The others get no
+            gradient.
         topk: rank only the classes that the teacher puts highest: a count, or a fraction of C in
-            (0, 1) that is rounded and is two at least.
+            (0, 1) that is rounded and is two at least. All, in a row where fewer count.
         mink: the same for the lowest classes. Not together with ``topk``.
         standardize: z-score both logits over the (selected) classes first, as LSKD does.
         backend: ``'auto'`` takes the fastest that runs on this input; ``'triton'`` (CUDA kernels),
@@ -73,8 +90,10 @@ def kendall_rank_loss(
 
     Returns:
         A scalar, or, under ``'none'``, the shape of ``preds_S`` without ``dim``. float64 for
-        float64 logits, else float32. A row with a NaN or an infinity gives NaN. One class alone
-        has no order, so its loss is 0; so is the mean over no rows.
+        float64 logits, else float32. A row gives NaN if a class that counts is NaN, plus infinity,
+        or minus infinity in the student alone. One class alone has no order, so its loss is 0, and
+        ``'mean'`` leaves out rows in which fewer than two classes count. The mean over no rows is
+        0, with a gradient of 0.
 
     Raises:
         TypeError: an argument of the wrong type, dtypes that differ, or integer logits.
@@ -83,7 +102,13 @@ def kendall_rank_loss(
 
     Cost:
         O(N C) memory beside a fixed tile, and at most O(N C^2) time; less than that from a few
-        hundred classes on, by sorting or on a grid (all backends but ``'reference'``).
+        hundred classes on, by sorting or on a grid (all backends but ``'reference'``). On a CPU,
+        rows that do not count and rows in which a logit does not vary take O(C) time.
+
+        Rows in which different numbers of classes count are computed one number after the other.
+        On a GPU a call waits for its loss, to see whether it is NaN because of a minus infinity.
+        Nothing may wait inside of a CUDA graph: there, such rows and rows with masked classes are
+        NaN.
 
     Example:
         >>> import torch
@@ -98,33 +123,44 @@ def kendall_rank_loss(
     _check_logits(preds_S, preds_T)
     dim = _check_dim(preds_S, dim)
     _check_mask(mask, preds_S, dim)
+    if class_mask is not None:
+        check_class_mask(class_mask, preds_S, dim)
     num_classes = preds_S.shape[dim]
-    num_selected = _num_selected(topk, mink, num_classes)
+    num_selected = num_selected_classes(topk, mink, num_classes)
 
     rows_S, rows_T = _as_rows(preds_S, dim), _as_rows(preds_T, dim)
     if preds_S.dtype not in (torch.float32, torch.float64):
         rows_S, rows_T = rows_S.float(), rows_T.float()
+    # What does not count is minus infinity in both from here on. Not a product with the mask: a
+    # NaN that does not count must not come through.
     if mask is not None:
-        # Not a product with the mask: a NaN in a row that does not count must not come through.
-        counts = mask.reshape(-1, 1)
-        rows_S, rows_T = (rows.masked_fill(~counts, 0) for rows in (rows_S, rows_T))
-    if num_selected < num_classes:
-        chosen = rows_T.detach().topk(num_selected, dim=1, largest=topk is not None).indices
-        rows_S, rows_T = rows_S.gather(1, chosen), rows_T.gather(1, chosen)
+        rows_S, rows_T = _hide(~mask.reshape(-1, 1), rows_S, rows_T)
+    if class_mask is not None:
+        if class_mask.dim() == preds_S.dim():
+            class_mask = _as_rows(class_mask, dim)
+        rows_S, rows_T = _hide(~class_mask, rows_S, rows_T)
+    selects = num_selected < num_classes
+    hides = mask is not None or class_mask is not None
+    if (selects or standardize) and not hides:
+        hides = _may_hide(rows_T)
+    if selects:
+        fraction = None if isinstance(topk or mink, Integral) else topk or mink
+        rows_S, rows_T = _select(rows_S, rows_T, num_selected, topk is not None, hides, fraction)
     if standardize:
-        rows_S, rows_T = _standardize(rows_S), _standardize(rows_T)
-    average = reduction == 'mean' and mask is None
+        rows_S, rows_T = (_zscores(rows, hides) for rows in (rows_S, rows_T))
+    average = reduction == 'mean' and mask is None and class_mask is None
     options = (float(steepness), surrogate, backend, compute_value, average)
     losses = _row_losses(rows_S, rows_T, *options)
     if average:
         return losses
     if mask is not None:
+        # Already 0, unless in a CUDA graph.
         losses = losses.masked_fill(~mask.reshape(-1), 0)
     if reduction == 'none':
         return losses.reshape(preds_S.shape[:dim] + preds_S.shape[dim + 1 :])
     if reduction == 'sum':
         return losses.sum()
-    return losses.sum() / mask.sum().clamp(min=1)
+    return losses.sum() / _num_with_pairs(rows_S, rows_T)
 
 
 def _row_losses(
@@ -136,20 +172,67 @@ def _row_losses(
     compute_value: bool,
     average: bool,
 ) -> Tensor:
-    """Losses (N,) of rows (N, C), or their mean; NaN for a row with a NaN or an infinity."""
+    """Losses (N,) of rows (N, C), or the mean of those that have a pair."""
     if rows_S.shape[1] < 2 or rows_S.shape[0] == 0:
-        losses = zero_or_nan(rows_S, rows_T)
+        losses = zero_or_nan(*made_finite(rows_S, rows_T, steepness)[:2])
     elif backend == 'reference':
         losses = BACKENDS[backend].rank_loss(rows_S, rows_T, steepness, surrogate)
         if not compute_value:
             losses = losses - losses.detach()
-        losses = losses + zero_or_nan(rows_S, rows_T).detach()
     else:
         rows = rows_S.contiguous(), rows_T.contiguous()
         return RankLoss.apply(*rows, steepness, surrogate, backend, compute_value, average)
-    if not average:
-        return losses
-    return losses.mean() if losses.numel() else losses.sum()
+    return losses.sum() / _num_with_pairs(rows_S, rows_T) if average else losses
+
+
+def _num_with_pairs(rows_S: Tensor, rows_T: Tensor) -> Tensor:
+    """How many rows have two classes that count, 1 if none has."""
+    return (counted_classes(rows_S, rows_T).sum(dim=1) > 1).sum().clamp(min=1)
+
+
+def _hide(hidden: Tensor, rows_S: Tensor, rows_T: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows whose ``hidden`` classes do not count."""
+    return rows_S.masked_fill(hidden, -math.inf), rows_T.masked_fill(hidden, -math.inf)
+
+
+def _may_hide(rows_T: Tensor) -> bool:
+    """Whether the teacher has a minus infinity. True where asking would wait or break a graph."""
+    if rows_T.device.type != 'cpu' or needs_operator(rows_T):
+        return True
+    # A NaN is greater than nothing, and may stand beside one.
+    return rows_T.numel() > 0 and not rows_T.min().item() > -math.inf
+
+
+def _zscores(rows: Tensor, hides: bool) -> Tensor:
+    """Z-scores of each row, with less work where no class is minus infinity."""
+    if hides:
+        return standardize_counted(rows)
+    centered = rows - rows.mean(dim=1, keepdim=True)
+    # eps under the root, so that a constant row has a finite gradient.
+    return centered * torch.rsqrt(centered.square().mean(dim=1, keepdim=True) + 1e-12)
+
+
+def _select(
+    rows_S: Tensor,
+    rows_T: Tensor,
+    num_selected: int,
+    largest: bool,
+    hides: bool,
+    fraction: float | None,
+) -> tuple[Tensor, Tensor]:
+    """The teacher's highest or lowest classes, of those that count."""
+    if not hides:
+        chosen = rows_T.detach().topk(num_selected, dim=1, largest=largest).indices
+        return rows_S.gather(1, chosen), rows_T.gather(1, chosen)
+    _, order, counts = made_finite(rows_S.detach(), rows_T.detach(), 1.0)
+    order = order.masked_fill(~counts, -math.inf if largest else math.inf)
+    chosen = order.topk(num_selected, dim=1, largest=largest).indices
+    rows_S, rows_T = rows_S.gather(1, chosen), rows_T.gather(1, chosen)
+    if fraction is None:
+        return rows_S, rows_T
+    wanted = (counts.sum(dim=1, keepdim=True) * fraction).round().clamp(min=2)
+    place = torch.arange(num_selected, device=rows_S.device)
+    return _hide(place >= wanted, rows_S, rows_T)
 
 
 def _as_rows(preds: Tensor, dim: int) -> Tensor:
@@ -157,13 +240,6 @@ def _as_rows(preds: Tensor, dim: int) -> Tensor:
     if preds.dim() == 2 and dim == 1:
         return preds
     return preds.movedim(dim, -1).reshape(-1, preds.shape[dim])
-
-
-def _standardize(rows: Tensor) -> Tensor:
-    """Z-scores of each row (LSKD, CVPR 2024); zeros for a constant row."""
-    centered = rows - rows.mean(dim=1, keepdim=True)
-    # eps under the root, so that a constant row has a finite gradient.
-    return centered * torch.rsqrt(centered.square().mean(dim=1, keepdim=True) + 1e-12)
 
 
 def check_options(
@@ -264,8 +340,10 @@ def _check_mask(mask: Tensor | None, preds_S: Tensor, dim: int) -> None:
         raise ValueError(f'mask must be on {preds_S.device}, as the logits are, got {mask.device}')
 
 
-def _num_selected(topk: int | float | None, mink: int | float | None, num_classes: int) -> int:
-    """How many classes are ranked."""
+def num_selected_classes(
+    topk: int | float | None, mink: int | float | None, num_classes: int
+) -> int:
+    """How many of ``num_classes`` classes ``topk`` or ``mink`` leaves."""
     name, value = ('topk', topk) if mink is None else ('mink', mink)
     if value is None:
         return num_classes

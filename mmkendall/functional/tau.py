@@ -9,13 +9,16 @@ from torch import Tensor
 
 from mmkendall.functional.backends import numba_cpu
 from mmkendall.functional.backends.eager import count_inversions
+from mmkendall.functional.classes import check_class_mask, rows_by_size
 
 # Elements sorted at once without Numba: a few int64 tensors of this size.
 CHUNK_ELEMENTS = {'cpu': 1 << 17, 'other': 1 << 23}
 
 
 @torch.no_grad()
-def kendall_tau(preds_S: Tensor, preds_T: Tensor, *, dim: int = 1) -> Tensor:
+def kendall_tau(
+    preds_S: Tensor, preds_T: Tensor, *, dim: int = 1, class_mask: Tensor | None = None
+) -> Tensor:
     r"""Kendall's tau-b between two rankings of the classes, exact and aware of ties.
 
     .. math::
@@ -30,16 +33,19 @@ def kendall_tau(preds_S: Tensor, preds_T: Tensor, *, dim: int = 1) -> Tensor:
         preds_S: student logits, (N, C), (N, C, ...) or, with ``dim=-1``, (..., C), floating point.
         preds_T: teacher logits, same shape and device.
         dim: the dimension of the classes.
+        class_mask: bool, (C,) or the shape of ``preds_S``: which classes count. The others are
+            left out, whatever they hold. An infinity is a value like any other here, the highest
+            or the lowest: classes that are minus infinity because they are masked need the mask.
 
     Cost:
         O(N C log C) time, O(N C) memory; compiled loops on a CPU with Numba, else torch.
 
     Returns:
         float64, the shape of ``preds_S`` without ``dim``, between -1 and 1. NaN where either row
-        is constant, has a single class or holds a NaN.
+        is constant, has a single class that counts or holds a NaN.
 
     Raises:
-        TypeError: not a tensor.
+        TypeError: not a tensor, or a ``class_mask`` that is not bool.
         ValueError: shapes or devices that differ, or no such ``dim``.
     """
     for name, preds in (('preds_S', preds_S), ('preds_T', preds_T)):
@@ -53,10 +59,26 @@ def kendall_tau(preds_S: Tensor, preds_T: Tensor, *, dim: int = 1) -> Tensor:
         )
     if not -preds_S.dim() <= dim < preds_S.dim():
         raise ValueError(f'dim={dim} is not a dimension of logits of shape {tuple(preds_S.shape)}')
+    dim %= preds_S.dim()
+    check_class_mask(class_mask, preds_S, dim)
     rows_S, rows_T = (preds.movedim(dim, -1) for preds in (preds_S, preds_T))
     shape, num_classes = rows_S.shape[:-1], rows_S.shape[-1]
     rows_S, rows_T = (rows.reshape(-1, num_classes) for rows in (rows_S, rows_T))
 
+    if class_mask is None:
+        return _tau_of_rows(rows_S, rows_T).reshape(shape)
+    if class_mask.dim() == preds_S.dim():
+        class_mask = class_mask.movedim(dim, -1).reshape(-1, num_classes)
+    tau = rows_S.new_full(rows_S.shape[:1], math.nan, dtype=torch.float64)
+    for _, rows, columns in rows_by_size(class_mask.expand(rows_S.shape)):
+        places = rows[:, None], columns
+        tau[rows] = _tau_of_rows(rows_S[places], rows_T[places])
+    return tau.reshape(shape)
+
+
+def _tau_of_rows(rows_S: Tensor, rows_T: Tensor) -> Tensor:
+    """Tau-b of rows (N, C): (N,) float64."""
+    num_classes = rows_S.shape[1]
     tau = torch.full((rows_S.shape[0],), math.nan, dtype=torch.float64, device=rows_S.device)
     if num_classes > 1 and len(tau):
         dtype = torch.promote_types(torch.promote_types(rows_S.dtype, rows_T.dtype), torch.float32)
@@ -69,7 +91,7 @@ def kendall_tau(preds_S: Tensor, preds_T: Tensor, *, dim: int = 1) -> Tensor:
             for first in range(0, len(tau), size):
                 part = slice(first, first + size)
                 tau[part] = _tau_b(rows_S[part], rows_T[part])
-    return tau.reshape(shape)
+    return tau
 
 
 def _tau_b(rows_S: Tensor, rows_T: Tensor) -> Tensor:

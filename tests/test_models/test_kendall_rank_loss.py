@@ -23,7 +23,7 @@ def test_options_are_those_of_the_function():
     function = {
         name: parameter.default
         for name, parameter in inspect.signature(kendall_rank_loss).parameters.items()
-        if name not in ('preds_S', 'preds_T', 'mask')
+        if name not in ('preds_S', 'preds_T', 'mask', 'class_mask')
     }
     module = {
         name: parameter.default
@@ -49,7 +49,26 @@ def test_passes_options_on(options):
     mask = torch.tensor([True, False, True])
     expected = 0.5 * kendall_rank_loss(student, teacher, mask=mask, **options)
     torch.testing.assert_close(loss(student, teacher, mask), expected)
+    for class_mask in (torch.rand(3, 6) < 0.7, torch.arange(6) < 4):
+        expected = 0.5 * kendall_rank_loss(
+            student, teacher, mask=mask, class_mask=class_mask, **options
+        )
+        torch.testing.assert_close(loss(student, teacher, mask, class_mask), expected)
     assert all(f'{name}={value!r}' in repr(loss) for name, value in options.items())
+
+
+@pytest.mark.parametrize('across', ['classes', 'batch'])
+def test_a_value_that_is_not_wanted_leaves_the_gradient(across):
+    student, teacher = torch.randn(2, 3, 6, dtype=torch.float64).unbind()
+    student.requires_grad_()
+    losses = [
+        KendallRankLoss(1.5, across=across, compute_value=wanted)(student, teacher)
+        for wanted in (True, False)
+    ]
+    grads = [torch.autograd.grad(loss, student)[0] for loss in losses]
+    assert losses[0] != 0
+    assert losses[1] == 0
+    torch.testing.assert_close(*grads, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize('detach', [True, False])
@@ -94,6 +113,28 @@ def test_across_the_batch_equals_its_definition(masked):
         torch.testing.assert_close(loss(student, teacher, mask), expected_loss)
 
 
+def test_across_the_batch_leaves_out_what_does_not_count():
+    """An image where a class does not count in it, and a class that does not count at all."""
+    student, teacher = torch.randn(2, 6, 4, dtype=torch.float64)
+    loss = KendallRankLoss(0.8, across='batch')
+    counts = torch.rand(6, 4) < 0.7
+    columns = [
+        tau_of_each_class(student[kept, i, None], teacher[kept, i, None], 0.8)[0]
+        for i, kept in enumerate(counts.T)
+    ]
+    expected = torch.tensor(columns).double().mean()
+    torch.testing.assert_close(loss(student, teacher, class_mask=counts), expected)
+    classes = torch.tensor([True, False, True, False])
+    of_classes = tau_of_each_class(student[:, classes], teacher[:, classes], 0.8)
+    expected = torch.tensor(of_classes).double().mean()
+    torch.testing.assert_close(loss(student, teacher, class_mask=classes), expected)
+    student[:, ~classes] = teacher[:, ~classes] = -math.inf
+    torch.testing.assert_close(loss(student, teacher), expected)
+    with pytest.raises(ValueError, match=r'class_mask must be of shape \(4,\)'):
+        loss(student, teacher, class_mask=torch.ones(6, dtype=torch.bool))
+
+
+@pytest.mark.filterwarnings('ignore:.*a batch of one image')
 @pytest.mark.parametrize('num_images', [0, 1])
 def test_across_a_batch_without_pairs(num_images):
     student = torch.randn(num_images, 4, requires_grad=True)
@@ -119,20 +160,30 @@ def _step(model: nn.Module, part: slice, result: Path) -> None:
     torch.save((value.detach(), [parameter.grad for parameter in model.parameters()]), result)
 
 
-def _step_of_process(rank: int, folder: Path) -> None:
-    part = (slice(0, 4), slice(4, 7))[rank]
-    _step(nn.parallel.DistributedDataParallel(_linear()), part, folder / f'{rank}.pth')
+# The rows of the batch of each of two processes, and of the one that stands for both.
+SHARES = {
+    'uneven': (slice(0, 4), slice(4, 7), slice(0, 7)),
+    'one without images': (slice(0, 7), slice(0, 0), slice(0, 7)),
+    'none with images': (slice(0, 0), slice(0, 0), slice(0, 0)),
+}
+
+
+def _steps_of_process(rank: int, folder: Path) -> None:
+    for name, parts in SHARES.items():
+        model = nn.parallel.DistributedDataParallel(_linear())
+        _step(model, parts[rank], folder / f'{name} {rank}.pth')
 
 
 def test_gathered_over_processes_is_the_loss_of_the_whole_batch(tmp_path):
     """Batches of unlike length, and a masked image: value and averaged gradient are those of one
     process with the whole batch."""
-    _step(_linear(), slice(0, 7), tmp_path / 'whole.pth')
-    run_in_processes(_step_of_process, 2, tmp_path, tmp_path)
-    expected = torch.load(tmp_path / 'whole.pth')
-    assert all((grad != 0).any() for grad in expected[1])
-    for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f'{rank}.pth'), expected)
+    run_in_processes(_steps_of_process, 2, tmp_path, tmp_path)
+    for name, parts in SHARES.items():
+        _step(_linear(), parts[2], tmp_path / 'whole.pth')
+        expected = torch.load(tmp_path / 'whole.pth')
+        assert all((grad != 0).any() for grad in expected[1]) == (name != 'none with images')
+        for rank in range(2):
+            torch.testing.assert_close(torch.load(tmp_path / f'{name} {rank}.pth'), expected)
 
 
 @pytest.mark.parametrize(

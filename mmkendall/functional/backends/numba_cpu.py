@@ -1,13 +1,13 @@
 """The ranking loss in compiled CPU loops (Numba, compiled at first use and kept on disk).
 
-Five algorithms share the work. ``'auto'`` estimates their times for each row from C, k and the
+Six algorithms share the work. ``'auto'`` estimates their times for each row from C, k and the
 range of the row's logits, and takes the fastest that can take the row:
 
 ``dense``
     Every pair of classes, O(C^2): tanh as a ratio of exponentials while k times the range of both
     logits is at most 28 (``'product'``), else one exponential for each tanh. Takes everything.
-    ``'auto'`` takes it for up to 16 classes, for a few rows of up to a few hundred, for
-    ``'diffkendall'``, and where k times a range is under 0.5.
+    ``'auto'`` takes it for up to 16 classes, for a few rows of up to a few hundred, and for
+    ``'diffkendall'``.
 ``lanes``
     The same for eight rows at once, one in each lane of a vector; beyond a range of 28 with
     exponents that are split off, so that any k costs the same. For a batch of up to a few hundred
@@ -24,6 +24,11 @@ range of the row's logits, and takes the fastest that can take the row:
     nonuniform Fourier transform, the two tanh become convolutions, and the gradient is read off.
     O(C) for a given range, so it serves small k and hundreds of classes or more. At most 1,400,000
     nodes.
+``flat``
+    For rows in which k times the range of a logit is under 0.5, a constant one among them, or in
+    which all but a few classes are tied at the lowest: that side's tanh is a polynomial, so that
+    sums over one logit alone remain. O(C), by torch operations; see ``flat.py``.
+    ``'diffkendall'`` only with ties.
 
 ``lanes``, ``sweep`` and ``grid`` are for ``'product'`` in float32, with k times both ranges at
 least 0.5.
@@ -42,8 +47,10 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from mmkendall.functional.backends.flat import flat_rows
+
 # In the order of the codes in numba_loops.choice.
-ALGORITHMS = ('dense', 'lanes', 'window', 'sweep', 'grid')
+ALGORITHMS = ('dense', 'lanes', 'window', 'sweep', 'grid', 'flat')
 SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2}
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
@@ -77,9 +84,21 @@ def _loops() -> tuple:
 
     algorithms = (
         *(dense.dense_rows, lanes.lanes_rows, window.window_rows, sweep.sweep_rows),
-        *(grid.grid_rows, window.narrow_window_rows),
+        *(grid.grid_rows, _flat_rows, window.narrow_window_rows),
     )
     return choice.choose_algorithms, algorithms, choice.mean_loss
+
+
+def _flat_rows(
+    preds_S, preds_T, steepness, surrogate, rows, need_grad, compute_value, weight, loss, grad
+) -> None:
+    """``flat`` with the arguments of the compiled loops."""
+    name = next(name for name, code in SURROGATE_CODES.items() if code == surrogate)
+    logits = (torch.from_numpy(preds[rows]) for preds in (preds_S, preds_T))
+    losses, slopes = flat_rows(*logits, steepness, name, compute_value)
+    loss[rows] = losses.numpy()
+    if need_grad:
+        grad[rows] = (slopes * weight).numpy()
 
 
 @functools.lru_cache(maxsize=8)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmkendall.functional.classes import made_finite
+
 
 def unavailable(
     device: torch.device, dtype: torch.dtype, num_classes: int, surrogate: str
@@ -47,11 +49,17 @@ def rank_loss(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str
         surrogate: one of ``SURROGATES``.
 
     Returns:
-        (N,) losses.
+        (N,) losses: over the pairs of classes that count, 0 where there is none, NaN for a row
+        with a NaN, a plus infinity or a minus infinity in the student alone.
     """
-    num_classes = preds_S.shape[1]
+    preds_S, preds_T, counts = made_finite(preds_S, preds_T, steepness)
     delta_S = preds_S.unsqueeze(2) - preds_S.unsqueeze(1)
     delta_T = preds_T.unsqueeze(2) - preds_T.unsqueeze(1)
+    counted_pairs = counts.unsqueeze(2) & counts.unsqueeze(1)
+    agreements = agreement(delta_S, delta_T, steepness, surrogate).masked_fill(~counted_pairs, 0)
     # Both (i, j) and (j, i) are in the sum, and a class against itself adds nothing.
-    total = agreement(delta_S, delta_T, steepness, surrogate).sum(dim=(1, 2))
-    return 1 - total / (num_classes * (num_classes - 1))
+    total = agreements.sum(dim=(1, 2))
+    num_classes = counts.sum(dim=1)
+    pairs = num_classes * (num_classes - 1)
+    losses = (1 - total / pairs.clamp(min=1)).masked_fill(pairs == 0, 0)
+    return losses + zero_or_nan(preds_S, preds_T).detach()

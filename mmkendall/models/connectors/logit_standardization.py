@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-import torch
+import warnings
+
 from torch import Tensor, nn
 
+from mmkendall.functional.standardize import standardize
+from mmkendall.models.losses.checks import at_least_float32
 from mmkendall.registry import MODELS
 
 
@@ -16,7 +19,8 @@ class LogitStandardization(nn.Module):
 
     Source: Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, Algorithm 1.
     The base temperature is that of the loss behind the connector (2 for most of the paper's
-    pairs). Both the student's and the teacher's record need it. A constant row becomes zeros.
+    pairs). Both the student's and the teacher's record need it. A constant row becomes zeros. A
+    minus infinity, as of a masked class, stays one and is in neither mean nor deviation.
 
     Args:
         unbiased: divide by C - 1 in place of C, as the authors' published code does. Defaults to
@@ -24,10 +28,12 @@ class LogitStandardization(nn.Module):
         dim: the dimension of the classes. Defaults to 1.
 
     Shape:
-        - input: floating point, (N, C) or (N, C, ...), C of 2 at least; output: the same.
+        - input: floating point, (N, C) or (N, C, ...), C of 2 at least; N may be 0.
+        - output: the same shape; float64 for float64, else float32.
 
     Raises:
-        ValueError: fewer than two classes, when it is called.
+        ValueError: fewer than two classes, when it is called. Two are warned of: their z-scores
+            are -1 and 1 whatever their logits are, so a loss behind them has no gradient.
 
     Example:
         In a ``ConfigurableDistiller`` that records the logits as ``fc``::
@@ -49,8 +55,14 @@ class LogitStandardization(nn.Module):
         """The z-scores; see the class for shapes."""
         num_classes = logits.shape[self.dim]
         if num_classes < 2:
-            raise ValueError(f'{num_classes} class in dim={self.dim} has no standard deviation')
-        centered = logits - logits.mean(dim=self.dim, keepdim=True)
-        squares = centered.square().sum(dim=self.dim, keepdim=True)
-        # eps under the root, so that a constant row has a finite gradient.
-        return centered * torch.rsqrt(squares / (num_classes - self.unbiased) + 1e-12)
+            raise ValueError(
+                f'{num_classes} class in dim={self.dim} has no standard deviation: take a loss '
+                'without LogitStandardization'
+            )
+        if num_classes == 2:
+            warnings.warn(
+                f'LogitStandardization: two classes in dim={self.dim} have z-scores of -1 and 1 '
+                'whatever their logits are, so no loss behind it can teach: leave it out',
+                stacklevel=2,
+            )
+        return standardize(at_least_float32(logits), self.dim, self.unbiased)

@@ -6,6 +6,7 @@ import math
 from numbers import Real
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -24,12 +25,40 @@ def check_not_negative(**options: float) -> None:
 
 
 def check_same_shape(preds_S: Tensor, preds_T: Tensor) -> None:
-    """Raises ValueError unless both are logits (N, C) of one shape."""
+    """Raises ValueError unless both are logits (N, C) of one shape, C of two at least."""
     if preds_S.dim() != 2 or preds_S.shape != preds_T.shape:
         raise ValueError(
             'preds_S and preds_T must be logits (N, C) of one shape, got '
             f'{tuple(preds_S.shape)} and {tuple(preds_T.shape)}'
         )
+
+    if preds_S.shape[1] < 2:
+        raise ValueError(
+            f'preds_S and preds_T of shape {tuple(preds_S.shape)} have one class, whose softmax '
+            'is 1 whatever its logit is, so this loss would be 0 for ever: take a loss on the '
+            'logit itself or on its sigmoid'
+        )
+
+
+def mean_over_rows(losses: Tensor) -> Tensor:
+    """The mean of losses of rows; 0 with a gradient of 0 where there are none."""
+    return losses.sum() / max(losses.numel(), 1)
+
+
+def log_softmax(preds: Tensor, temperature: float | Tensor) -> Tensor:
+    """Log-probabilities (N, C) at a temperature; a class of minus infinity keeps probability 0."""
+    is_hidden = preds == -math.inf
+    # Not divided itself: the temperature would get a NaN for a gradient.
+    scaled = (preds.masked_fill(is_hidden, 0) / temperature).masked_fill(is_hidden, -math.inf)
+    return F.log_softmax(scaled, dim=1)
+
+
+def kl_divergence(log_S: Tensor, log_T: Tensor) -> Tensor:
+    """KL(T || S) of each row (N,); a class to which the teacher gives nothing adds nothing."""
+    # 0 in both is a difference and a gradient of 0; 0 times infinity would be neither.
+    hidden = log_T == -math.inf
+    log_S, log_T = log_S.masked_fill(hidden, 0), log_T.masked_fill(hidden, 0)
+    return F.kl_div(log_S, log_T, reduction='none', log_target=True).sum(dim=1)
 
 
 def at_least_float32(preds: Tensor) -> Tensor:

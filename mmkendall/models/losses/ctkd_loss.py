@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
@@ -12,6 +11,9 @@ from mmkendall.models.losses.checks import (
     check_not_negative,
     check_positive,
     check_same_shape,
+    kl_divergence,
+    log_softmax,
+    mean_over_rows,
 )
 from mmkendall.models.losses.ramp import check_ramp, ramp_share
 from mmkendall.registry import MODELS
@@ -49,12 +51,13 @@ class CTKDLoss(nn.Module):
         teacher_detach: keep the gradient from the teacher. Defaults to True.
 
     Shape:
-        - preds_S, preds_T: (N, C).
-        - output: scalar, the mean over the batch.
+        - preds_S, preds_T: (N, C), C of 2 at least. A class that is minus infinity in the teacher,
+          in the student too or not, adds nothing.
+        - output: scalar, the mean over the batch; 0 for N = 0.
 
     Raises:
-        ValueError: an option out of its range, when it is built; shapes that don't fit, when it
-            is called.
+        ValueError: an option out of its range, when it is built; shapes that don't fit or a single
+            class, when it is called.
 
     Example:
         In a ``ConfigurableDistiller`` that records the logits as ``fc``::
@@ -78,7 +81,7 @@ class CTKDLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(temperature_min=temperature_min, temperature_range=temperature_range)
-        check_not_negative(reversal_max=reversal_max)
+        check_not_negative(reversal_max=reversal_max, loss_weight=loss_weight)
         check_ramp('ramp_epochs', ramp_epochs)
         if not math.isfinite(initial):
             raise ValueError(f'initial must be finite, got {initial!r}')
@@ -107,9 +110,8 @@ class CTKDLoss(nn.Module):
             preds_T = preds_T.detach()
         preds_S, preds_T = at_least_float32(preds_S), at_least_float32(preds_T)
         temperature = _ReverseGradient.apply(self.temperature, self.reversal)
-        log_student = F.log_softmax(preds_S / temperature, dim=1)
-        log_teacher = F.log_softmax(preds_T / temperature, dim=1)
-        loss = F.kl_div(log_student, log_teacher, reduction='batchmean', log_target=True)
+        log_S, log_T = (log_softmax(preds, temperature) for preds in (preds_S, preds_T))
+        loss = mean_over_rows(kl_divergence(log_S, log_T))
         hub = MessageHub.get_current_instance()
         if hub.get_info('loop_stage') == 'train':
             hub.update_scalar('train/temperature', temperature.item())

@@ -6,6 +6,9 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
+from mmkendall.models.losses.checks import at_least_float32
+from mmkendall.models.losses.kendall_rank_loss import KendallRankLoss
+from mmkendall.models.losses.logit_losses import LOGIT_LOSSES
 from mmkendall.registry import MODELS
 
 
@@ -19,7 +22,8 @@ class DenseLogitLoss(nn.Module):
     teacher's highest logit is highest, and the same rows of the student. Segmentation logits are
     one level with one row a pixel.
 
-    The kept rows go to ``loss`` as (rows, C), so that its mean over the batch is one over rows.
+    The kept rows go to ``loss`` as (rows, C), float32 or better, so that its mean over the batch
+    is one over rows. Without any row the loss is 0.
 
     Args:
         loss: the config of a loss that takes the student's and the teacher's logits (rows, C):
@@ -34,7 +38,8 @@ class DenseLogitLoss(nn.Module):
         - output: that of ``loss``.
 
     Raises:
-        ValueError: an option out of its range, when it is built; maps whose shapes don't fit each
+        ValueError: an option out of its range, or one class for a loss that needs two, when it is
+            built; maps whose shapes don't fit each
             other or ``num_classes``, when it is called.
 
     Cost:
@@ -66,6 +71,11 @@ class DenseLogitLoss(nn.Module):
             if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 raise ValueError(f'{name} must be an integer of 1 at least, got {value!r}')
         self.loss = MODELS.build(loss)
+        if num_classes == 1 and _needs_two_classes(self.loss):
+            raise ValueError(
+                f'num_classes=1 leaves {type(self.loss).__name__} nothing to compare, so it would '
+                'be 0 for ever: give a head with one class a loss on its sigmoid'
+            )
         self.num_classes = num_classes
         self.num_positions = num_positions
 
@@ -87,7 +97,10 @@ class DenseLogitLoss(nn.Module):
             kept = rows_T.detach().amax(dim=2).topk(self.num_positions, dim=1).indices
             kept = kept[..., None].expand(-1, -1, self.num_classes)
             rows_S, rows_T = rows_S.gather(1, kept), rows_T.gather(1, kept)
-        return self.loss(rows_S.flatten(0, 1), rows_T.flatten(0, 1))
+        rows_S, rows_T = (at_least_float32(rows.flatten(0, 1)) for rows in (rows_S, rows_T))
+        if len(rows_S) == 0:  # Whose mean is NaN in most losses.
+            return sum((0 * p.sum() for p in self.loss.parameters()), rows_S.sum())
+        return self.loss(rows_S, rows_T)
 
     def _rows(self, maps: list[Tensor]) -> Tensor:
         """Maps (N, A * C, H, W) as (N, positions, C)."""
@@ -116,3 +129,10 @@ class DenseLogitLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f'num_classes={self.num_classes}, num_positions={self.num_positions}'
+
+
+def _needs_two_classes(loss: nn.Module) -> bool:
+    """Whether a loss is a ranking or on a softmax, of one class a constant."""
+    return isinstance(loss, KendallRankLoss) or any(
+        base.__name__ in LOGIT_LOSSES for base in type(loss).__mro__
+    )

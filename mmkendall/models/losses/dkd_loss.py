@@ -10,6 +10,8 @@ from mmkendall.models.losses.checks import (
     check_not_negative,
     check_positive,
     check_same_shape,
+    kl_divergence,
+    mean_over_rows,
 )
 from mmkendall.models.losses.ramp import check_ramp, ramp_share
 from mmkendall.registry import MODELS
@@ -43,12 +45,13 @@ class DKDLoss(nn.Module):
         teacher_detach: keep the gradient from the teacher. Defaults to True.
 
     Shape:
-        - preds_S, preds_T: (N, C), C of 2 at least; gt_labels: (N,), int64.
-        - output: scalar, or (N,) under ``'none'``.
+        - preds_S, preds_T: (N, C), C of 2 at least; gt_labels: (N,), int64. A class other than the
+          label that is minus infinity in the teacher, in the student too or not, adds nothing.
+        - output: scalar, 0 for N = 0, or (N,) under ``'none'``.
 
     Raises:
-        ValueError: an option out of its range, when it is built; shapes that don't fit, when it
-            is called.
+        ValueError: an option out of its range, when it is built; shapes that don't fit or a single
+            class, when it is called.
 
     Example:
         In a ``ConfigurableDistiller``, with the labels that the student's head gives its loss::
@@ -77,7 +80,7 @@ class DKDLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(temperature=temperature)
-        check_not_negative(alpha=alpha, beta=beta)
+        check_not_negative(alpha=alpha, beta=beta, loss_weight=loss_weight)
         check_ramp('warmup_epochs', warmup_epochs)
         if reduction not in REDUCTIONS:
             raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
@@ -107,11 +110,11 @@ class DKDLoss(nn.Module):
         preds_S, preds_T = at_least_float32(preds_S), at_least_float32(preds_T)
         binary_S, others_S = self._log_probabilities(preds_S, gt_labels)
         binary_T, others_T = self._log_probabilities(preds_T, gt_labels)
-        target_term = F.kl_div(binary_S, binary_T, reduction='none', log_target=True).sum(dim=1)
-        others_term = F.kl_div(others_S, others_T, reduction='none', log_target=True).sum(dim=1)
+        target_term = kl_divergence(binary_S, binary_T)
+        others_term = kl_divergence(others_S, others_T)
         losses = self.temperature**2 * (self.alpha * target_term + self.beta * others_term)
         if self.reduction == 'mean':
-            losses = losses.mean()
+            losses = mean_over_rows(losses)
         elif self.reduction == 'sum':
             losses = losses.sum()
         return self.present_weight * losses
@@ -120,6 +123,6 @@ class DKDLoss(nn.Module):
         """Of (target, not target), (N, 2), and of the other classes among themselves."""
         logits = preds / self.temperature
         is_target = F.one_hot(gt_labels, logits.shape[1]).bool()
-        others = logits[~is_target].reshape(len(logits), -1)
+        others = logits[~is_target].reshape(len(logits), logits.shape[1] - 1)
         binary = torch.stack([logits[is_target], others.logsumexp(dim=1)], dim=1)
         return binary.log_softmax(dim=1), others.log_softmax(dim=1)

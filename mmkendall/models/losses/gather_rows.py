@@ -26,8 +26,8 @@ def gather_rows(rows: Tensor) -> Tensor:
     count = torch.tensor([len(rows)], device=rows.device)
     counts = [torch.empty_like(count) for _ in range(world_size)]
     dist.all_gather(counts, count)
-    # all_gather wants one shape, so every process fills up to the longest batch.
-    padded = rows.new_zeros((int(max(counts)), rows.shape[1]))
+    # all_gather wants one shape, so every process fills up to the longest batch, or to one row.
+    padded = rows.new_zeros((max(int(max(counts)), 1), rows.shape[1]))
     padded[: len(rows)] = rows.detach()
     gathered = [torch.empty_like(padded) for _ in range(world_size)]
     dist.all_gather(gathered, padded)

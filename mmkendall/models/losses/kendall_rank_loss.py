@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+import warnings
+
 import torch
 from torch import Tensor, nn
 
 from mmkendall.functional import kendall_rank_loss
-from mmkendall.functional.rank_loss import check_options
-from mmkendall.models.losses.checks import at_least_float32
+from mmkendall.functional.classes import check_class_mask
+from mmkendall.functional.rank_loss import check_options, num_selected_classes
+from mmkendall.models.losses.checks import at_least_float32, check_not_negative
 from mmkendall.models.losses.gather_rows import gather_rows
 from mmkendall.registry import MODELS
 
@@ -52,13 +56,18 @@ class KendallRankLoss(nn.Module):
         - preds_S, preds_T: (N, C), (N, C, H, W), or (..., C) with ``dim=-1``; floating point,
           of which one may be of half precision.
           (N, C) alone under ``across='batch'``.
-        - mask (optional, bool): the shape of ``preds_S`` without ``dim``.
+        - mask (optional, bool): the shape of ``preds_S`` without ``dim``, which rows count; (N,),
+          which images, under ``across='batch'``.
+        - class_mask (optional, bool): (C,) or the shape of ``preds_S``, which classes count. A
+          class that is minus infinity in both logits does not count either, and one that is so in
+          the teacher alone is last; see the function.
         - output: scalar, or under ``'none'`` the shape of ``preds_S`` without ``dim``, and (C,)
           under ``across='batch'``.
 
     Raises:
-        TypeError, ValueError: an option that the loss can't take, when it is built; tensors that
-            don't fit each other, when it is called.
+        TypeError, ValueError: an option that the loss can't take, when it is built; when it is
+            called, tensors that don't fit each other, or logits with one class, which would make
+            the loss 0 for ever. The function returns that 0.
 
     Example:
         Add one entry to a ``ConfigurableDistiller`` that records the logits as ``fc``::
@@ -94,6 +103,10 @@ class KendallRankLoss(nn.Module):
         check_options(
             steepness, surrogate, reduction, topk, mink, standardize, backend, compute_value
         )
+        check_not_negative(loss_weight=loss_weight)
+        for name, count in (('topk', topk), ('mink', mink)):
+            if count == 1:
+                raise ValueError(f'{name}=1 ranks one class, which has no order: pass 2 at least')
         if across not in ACROSS:
             raise ValueError(f'across must be one of {ACROSS}, got {across!r}')
         if across == 'batch' and dim not in (1, -1):
@@ -116,7 +129,13 @@ class KendallRankLoss(nn.Module):
         self.teacher_detach = teacher_detach
         self.compute_value = compute_value
 
-    def forward(self, preds_S: Tensor, preds_T: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        preds_S: Tensor,
+        preds_T: Tensor,
+        mask: Tensor | None = None,
+        class_mask: Tensor | None = None,
+    ) -> Tensor:
         """The weighted loss; see the class for shapes."""
         if self.teacher_detach:
             preds_T = preds_T.detach()
@@ -125,11 +144,13 @@ class KendallRankLoss(nn.Module):
             preds_S, preds_T = at_least_float32(preds_S), at_least_float32(preds_T)
         dim = self.dim
         if self.across == 'batch':
-            preds_S, preds_T = self._batch(preds_S, preds_T, mask)
-            dim, mask = 0, None
-            if len(preds_S) < 2:  # One image alone has no order.
-                losses = (preds_S - preds_S).sum(dim=0)
+            preds_S, preds_T, mask = self._batch(preds_S, preds_T, mask, class_mask)
+            dim, class_mask = 0, None
+            if len(preds_S) == 0:
+                losses = preds_S.sum(dim=0)
                 return losses if self.reduction == 'none' else losses.sum()
+        else:
+            self._check_num_classes(preds_S)
         loss = kendall_rank_loss(
             preds_S,
             preds_T,
@@ -138,6 +159,7 @@ class KendallRankLoss(nn.Module):
             self.reduction,
             dim=dim,
             mask=mask,
+            class_mask=class_mask,
             topk=self.topk,
             mink=self.mink,
             standardize=self.standardize,
@@ -146,14 +168,46 @@ class KendallRankLoss(nn.Module):
         )
         return self.loss_weight * loss
 
+    def _check_num_classes(self, preds: Tensor) -> None:
+        """Raises ValueError for logits from which the loss could never teach anything."""
+        if not -preds.dim() <= self.dim < preds.dim():
+            return  # The function says so.
+        num_classes = preds.shape[self.dim]
+        if num_classes == 1:
+            raise ValueError(
+                f'logits of shape {tuple(preds.shape)} have one class in dim={self.dim}, which '
+                'has no order, so KendallRankLoss would be 0 for ever: set dim to the dimension '
+                "of the classes, pass across='batch' to rank the images by that logit, or leave "
+                'the loss out'
+            )
+        if self.standardize and num_selected_classes(self.topk, self.mink, num_classes) == 2:
+            warnings.warn(
+                f'KendallRankLoss(standardize=True) ranks two classes of dim={self.dim}, whose '
+                'z-scores are -1 and 1 whatever the student says, so it teaches nothing: pass '
+                'standardize=False',
+                stacklevel=4,
+            )
+
     def _batch(
-        self, preds_S: Tensor, preds_T: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """The images that are ranked."""
+        self, preds_S: Tensor, preds_T: Tensor, mask: Tensor | None, class_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The images that are ranked, and which of the classes count for the mean."""
         if preds_S.dim() != 2 or preds_S.shape != preds_T.shape:
             raise ValueError(
                 "across='batch' takes logits (N, C) of one shape, got "
                 f'{tuple(preds_S.shape)} and {tuple(preds_T.shape)}'
+            )
+        check_class_mask(class_mask, preds_S, 1)
+        columns = class_mask if class_mask is not None and class_mask.dim() == 1 else None
+        if class_mask is not None and columns is None:
+            preds_S, preds_T = (
+                preds.masked_fill(~class_mask, -math.inf) for preds in (preds_S, preds_T)
+            )
+        if len(preds_S) == 1 and not self.gather:
+            warnings.warn(
+                "KendallRankLoss(across='batch') came upon a batch of one image, which has no "
+                'order: the loss is 0; larger batches or gather=True give it something to rank',
+                stacklevel=3,
             )
         if mask is not None:
             if mask.dtype != torch.bool or mask.shape != preds_S.shape[:1]:
@@ -164,7 +218,7 @@ class KendallRankLoss(nn.Module):
             preds_S, preds_T = preds_S[mask], preds_T[mask]
         if self.gather:
             preds_S, preds_T = gather_rows(preds_S), gather_rows(preds_T)
-        return preds_S, preds_T
+        return preds_S, preds_T, columns
 
     def extra_repr(self) -> str:
         return (

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from numbers import Integral
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkendall.models.losses.checks import (
@@ -12,6 +11,9 @@ from mmkendall.models.losses.checks import (
     check_not_negative,
     check_positive,
     check_same_shape,
+    kl_divergence,
+    log_softmax,
+    mean_over_rows,
 )
 from mmkendall.registry import MODELS
 
@@ -44,12 +46,13 @@ class MLKDLoss(nn.Module):
         teacher_detach: keep the gradient from the teacher. Defaults to True.
 
     Shape:
-        - preds_S, preds_T: (num_views * N, C), all images of the first view first.
-        - output: scalar.
+        - preds_S, preds_T: (num_views * N, C), C of 2 at least, all images of the first view
+          first. A class that is minus infinity in both logits adds nothing.
+        - output: scalar; 0 for N = 0.
 
     Raises:
-        ValueError: an option out of its range, when it is built; shapes that don't fit, when it
-            is called.
+        ValueError: an option out of its range, when it is built; shapes that don't fit or a single
+            class, when it is called.
 
     Example:
         In a ``ConfigurableDistiller`` that records the logits as ``fc``; the data's part is in
@@ -78,7 +81,10 @@ class MLKDLoss(nn.Module):
         for temperature in temperatures:
             check_positive(temperatures=temperature)
         check_not_negative(
-            instance_weight=instance_weight, batch_weight=batch_weight, class_weight=class_weight
+            instance_weight=instance_weight,
+            batch_weight=batch_weight,
+            class_weight=class_weight,
+            loss_weight=loss_weight,
         )
         if not isinstance(num_views, Integral) or num_views < 1:
             raise ValueError(f'num_views must be 1 at least, got {num_views!r}')
@@ -111,13 +117,12 @@ class MLKDLoss(nn.Module):
 
     def _of_view(self, preds_S: Tensor, preds_T: Tensor, temperature: float) -> Tensor:
         num_images, num_classes = preds_S.shape
-        log_S = F.log_softmax(preds_S / temperature, dim=1)
-        log_T = F.log_softmax(preds_T / temperature, dim=1)
+        log_S, log_T = (log_softmax(preds, temperature) for preds in (preds_S, preds_T))
         p_S, p_T = log_S.exp(), log_T.exp()
-        instance = F.kl_div(log_S, log_T, reduction='batchmean', log_target=True)
+        instance = mean_over_rows(kl_divergence(log_S, log_T))
         # Autocast would take the products in half precision.
         with torch.autocast(preds_S.device.type, enabled=False):
-            batch = (p_T @ p_T.T - p_S @ p_S.T).square().sum() / num_images
+            batch = (p_T @ p_T.T - p_S @ p_S.T).square().sum() / max(num_images, 1)
             classes = (p_T.T @ p_T - p_S.T @ p_S).square().sum() / num_classes
         return (
             self.instance_weight * temperature**2 * instance

@@ -18,7 +18,9 @@ LANES = 8
 
 def _digest_of_sources():
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob('*.py')):
+    folder = Path(__file__).parent
+    # The choice takes a constant of the rows without spread.
+    for path in (*sorted(folder.glob('*.py')), folder.parent / 'flat.py'):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -106,6 +108,14 @@ def logit_ranges(s, t):
         min_S, max_S = min(min_S, s[i]), max(max_S, s[i])
         min_T, max_T = min(min_T, t[i]), max(max_T, t[i])
     return np.float64(min_S), np.float64(max_S), np.float64(min_T), np.float64(max_T)
+
+
+@compiled
+def count_above(logits, low):
+    count = 0
+    for i in range(logits.shape[0]):
+        count += logits[i] > low
+    return count
 
 
 def all_finite(logits):
