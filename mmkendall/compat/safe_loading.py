@@ -239,8 +239,8 @@ _UNSAFE = {'weights_only': False} if TORCH_IS_SAFE else {}
 
 def _explained(path: str, error: Exception) -> Exception:
     """The error as one sentence, or as it is where the file is not to blame for it."""
-    if isinstance(error, CheckpointError):  # Of a tensor in a pickle, which is a file in a file.
-        error = error.__cause__ or error
+    while isinstance(error, CheckpointError) and error.__cause__:
+        error = error.__cause__  # Of a tensor in a pickle, which is a file in a file.
     if isinstance(error, UnsafeContentError):
         name = str(error)
         if ' ' in name or name.partition('.')[0] in sys.stdlib_module_names:
