@@ -22,8 +22,8 @@ import mmengine  # noqa: E402
 from mmengine.config import Config, ConfigDict  # noqa: E402
 from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
-from mmengine.model import BaseTTAModel, is_model_wrapper  # noqa: E402
-from mmengine.registry import RUNNERS  # noqa: E402
+from mmengine.model import is_model_wrapper  # noqa: E402
+from mmengine.registry import MODELS, RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from mmkendall.compat.safe_loading import CheckpointError  # noqa: E402
@@ -77,10 +77,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def enable_tta(cfg: Config) -> None:
-    """Wraps the model, and gives every dataset under the test dataloader the augmented pipeline.
-
-    As mmpretrain's tools/test.py does; a student under a distillation config is wrapped with it.
-    """
+    """Gives every dataset under the test dataloader the augmented pipeline, as mmpretrain does."""
     holders = list(with_pipeline(cfg.test_dataloader.dataset))
     if not holders:
         raise ConfigError('--tta found no pipeline under test_dataloader.dataset')
@@ -98,7 +95,6 @@ def enable_tta(cfg: Config) -> None:
         *before, pack = holder.pipeline
         mirror = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         holder.pipeline = [*before, dict(type='TestTimeAug', transforms=[mirror, [pack]])]
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
 
 def with_pipeline(dataset: ConfigDict) -> Iterator[ConfigDict]:
@@ -124,6 +120,20 @@ class DumpPredictions(DumpResults):
         return super().compute_metrics(results)
 
 
+class MergePredictions(Hook):
+    """Wraps the model of a test in that of test-time augmentation, once its weights are loaded.
+
+    Wrapped from the start, as in mmpretrain's tools/test.py, an EMAHook of mmpretrain would not
+    find its averages in the checkpoint, and the test would be one of random weights.
+    """
+
+    def __init__(self, tta_model: dict) -> None:
+        self.tta_model = tta_model
+
+    def before_test(self, runner: Runner) -> None:
+        runner.model = MODELS.build(dict(**self.tta_model, module=runner.model))
+
+
 class CheckpointFits(Hook):
     """Ends a test before its first batch if the checkpoint is of another model or dataset."""
 
@@ -139,9 +149,7 @@ class CheckpointFits(Hook):
         self.errors: list[str] = []
 
     def before_run(self, runner: Runner) -> None:
-        self.model = runner.model
-        while is_model_wrapper(self.model) or isinstance(self.model, BaseTTAModel):
-            self.model = self.model.module
+        self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.model._register_load_state_dict_pre_hook(self._keep_lists)
 
     def _keep_lists(self, state, prefix, metadata, strict, missing, unexpected, errors) -> None:
@@ -187,6 +195,8 @@ def test(cfg: Config, args: argparse.Namespace) -> None:
     cfg.load_from, cfg.resume = args.checkpoint, False
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.register_hook(CheckpointFits(args.checkpoint))
+    if args.tta:
+        runner.register_hook(MergePredictions(cfg.tta_model))
     if args.out and args.out_item == 'pred':
         classes = class_names(runner.test_loop.evaluator.dataset_meta)
         runner.test_evaluator.metrics.append(DumpPredictions(args.out, classes))
