@@ -26,12 +26,12 @@ from mmengine.model import is_model_wrapper  # noqa: E402
 from mmengine.registry import MODELS, RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from mmkendall.compat.safe_loading import CheckpointError  # noqa: E402
-from mmkendall.datasets.class_names import (  # noqa: E402
+from mmkendall.class_names import (  # noqa: E402
     ClassNamesError,
     class_names,
     compare_classes,
 )
+from mmkendall.compat.safe_loading import CheckpointError  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
     leave_process_group,

@@ -9,8 +9,8 @@ from mmengine.fileio import dump
 from mmengine.registry import METRICS
 from scipy.stats import kendalltau
 
+from mmkendall.class_names import ClassNamesError, class_names, compare_classes
 from mmkendall.compat.safe_loading import load_pickle
-from mmkendall.datasets.class_names import ClassNamesError, class_names, compare_classes
 from mmkendall.evaluation.metrics import KendallTau
 
 from ..processes import run_in_processes

@@ -8,8 +8,8 @@ import torch
 from mmengine.dist import get_dist_info
 from mmengine.evaluator import BaseMetric
 
+from mmkendall.class_names import class_names, compare_classes
 from mmkendall.compat.safe_loading import load_pickle
-from mmkendall.datasets.class_names import class_names, compare_classes
 from mmkendall.functional import kendall_tau
 from mmkendall.registry import METRICS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -27,6 +28,11 @@ def class_names(meta: Mapping[str, Any] | None) -> tuple[str, ...] | None:
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
         return None
     return tuple(map(str, names))
+
+
+def names_checksum(names: Sequence[str] | None) -> int | None:
+    """CRC-32 of class names in their order, or None of none."""
+    return None if names is None else zlib.crc32('\n'.join(names).encode())
 
 
 def compare_classes(
