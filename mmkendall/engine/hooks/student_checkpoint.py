@@ -77,8 +77,9 @@ def save_whole(content: dict[str, Any], path: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except RuntimeError as error:  # What torch makes of a full disk.
-        raise OSError(f'{path!r} could not be written: {str(error).splitlines()[0]}') from error
+    except (OSError, RuntimeError) as error:  # torch turns some of the first into the second.
+        reason = getattr(error, 'strerror', None) or str(error).splitlines()[0]
+        raise OSError(f'{path!r} could not be written: {reason}') from error
     finally:
         if osp.exists(part):
             os.remove(part)
