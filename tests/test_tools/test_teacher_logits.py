@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -404,6 +405,21 @@ def test_classes_of_the_data_set_and_of_the_teacher(built, tmp_path, monkeypatch
         r'of the first and class 9 of the second',
         capsys.readouterr().err,
     )
+
+
+def test_rows_that_repeat_are_noticed(built):
+    """Two FixedViews side by side count their rows alike; the images tell them apart."""
+    cfg = Config.fromfile(str(built / 'config.py'))
+    part = cfg.train_dataloader.dataset
+    other = copy.deepcopy(part)
+    other.dataset.indices = -SAMPLES
+    joined = DATASETS.build(dict(type='ConcatDataset', datasets=[part, other]))
+    model, _ = build(built)
+    rows = [0, SAMPLES]  # The first sample of each part.
+    batch = pseudo_collate([joined[row] for row in rows])
+    assert [sample.view_row for sample in batch['data_samples']] == [0, 0]
+    with pytest.raises(TeacherLogitsError, match=r'1 of 2 images .* join the data sets inside'):
+        model(**model.data_preprocessor(batch, True), mode='loss')
 
 
 def test_a_teacher_that_was_given_is_not_initialised_again(built):

@@ -129,7 +129,8 @@ class TeacherLogits:
                 f'teacher_logits {str(self.folder)!r}: {len(wrong)} of {len(rows)} images of this '
                 f'batch are not those that the teacher saw, first {self._name(rows[wrong[0]])}. '
                 'The data, the pipeline, the seed of FixedViews or a library changed: build them '
-                'again'
+                'again. If several FixedViews are joined, whose rows count alike, join the data '
+                'sets inside of one'
             )
         values = self._logits[rows]
         wrong = np.flatnonzero(self._check[rows] != row_checksums(values, self._crc[rows]))
