@@ -109,6 +109,16 @@ def test_other_samples_of_the_same_numbers(fields, message, tmp_path):
         metric.process({}, [{**teacher[0], name: values[1]}])
 
 
+def test_other_classes_are_noticed_as_the_loop_is_built(tmp_path):
+    dump(predictions(torch.rand(4, 2), classes=[('a', 'b')] * 4), tmp_path / 'teacher.pkl')
+    metric = METRICS.build(dict(type=TYPE, teacher_results=str(tmp_path / 'teacher.pkl')))
+    metric.dataset_meta = None
+    metric.dataset_meta = {'classes': ['a', 'b']}
+    assert metric.dataset_meta == {'classes': ['a', 'b']}
+    with pytest.raises(ClassNamesError, match="'a' is class 0 of the first and class 1 of the"):
+        metric.dataset_meta = {'classes': ['b', 'a']}
+
+
 def test_scores_that_cannot_be_compared(tmp_path):
     teacher = predictions(torch.rand(4, 6))
     dump(teacher, tmp_path / 'teacher.pkl')

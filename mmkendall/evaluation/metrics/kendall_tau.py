@@ -91,6 +91,18 @@ class KendallTau(BaseMetric):
         self.places = {result['sample_idx']: place for place, result in enumerate(results)}
         self.repeats = len(self.places) < len(results)
 
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict | None) -> None:
+        """Set as the loop is built, so that other classes end a training before it starts."""
+        self._dataset_meta = dataset_meta
+        if self.teacher_results is not None:
+            compare_classes(
+                f'teacher_results {self.teacher_results!r}',
+                class_names(self.teacher[0]),
+                'the dataset',
+                class_names(dataset_meta),
+            )
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Adds the tau-b of each sample of a batch to the results.
 
@@ -102,13 +114,6 @@ class KendallTau(BaseMetric):
             # A None that counts as one result: mmengine warns of a metric without results.
             self.results.extend(None for _ in data_samples)
             return
-        if not self.results:
-            compare_classes(
-                f'teacher_results {self.teacher_results!r}',
-                class_names(self.teacher[0]),
-                'the dataset',
-                class_names(self.dataset_meta),
-            )
         teacher = torch.stack(
             [
                 self._of_teacher(sample, len(self.results) + index)['pred_score']
