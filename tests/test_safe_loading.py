@@ -69,12 +69,10 @@ def test_ordinary_content_loads(name, tmp_path):
     """Through mmengine's loader, by our list alone as older torch has it, and from a pickle."""
     content = CONTENT[name]
     torch.save({'state_dict': {'w': torch.ones(2)}, 'beside': content}, tmp_path / 'in.pth')
-    found = [
-        CheckpointLoader.load_checkpoint(str(tmp_path / 'in.pth'), 'cpu'),
-        torch.load(
-            tmp_path / 'in.pth', pickle_module=safe_loading.SafePickle, **safe_loading._UNSAFE
-        ),
-    ]
+    found = [CheckpointLoader.load_checkpoint(str(tmp_path / 'in.pth'), 'cpu')]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(safe_loading, 'TORCH_IS_SAFE', False)
+        found.append(safe_loading.load(tmp_path / 'in.pth'))
     for protocol in (2, pickle.HIGHEST_PROTOCOL):
         path = tmp_path / 'in.pkl'
         path.write_bytes(pickle.dumps({'beside': content}, protocol))

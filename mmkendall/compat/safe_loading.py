@@ -10,6 +10,7 @@ of mmengine at all; so what torch refuses is read a second time, by the same lis
 from __future__ import annotations
 
 import argparse
+import codecs
 import collections
 import datetime
 import errno
@@ -21,6 +22,8 @@ import sys
 import types
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any, BinaryIO
@@ -119,7 +122,7 @@ def _numpy_globals() -> dict[str, Any]:
         import numpy as np
     except ImportError:
         return {}
-    core = np._core if hasattr(np, '_core') else np.core
+    core = np._core if int(np.__version__.partition('.')[0]) >= 2 else np.core
     allowed = {'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype}
     for code in np.typecodes['All']:
         kinds = np.dtype(code).type, type(np.dtype(code))
@@ -159,6 +162,11 @@ def _torch_globals() -> dict[str, Any]:
     from torch._weights_only_unpickler import _get_allowed_globals
 
     return {
+        # Which torch 1.13 does not list.
+        '_codecs.encode': codecs.encode,
+        'torch.device': torch.device,
+        'torch._tensor._rebuild_from_type_v2': torch._tensor._rebuild_from_type_v2,
+        **{str(item): item for item in vars(torch).values() if isinstance(item, torch.dtype)},
         **_get_allowed_globals(),
         'torch.storage._load_from_bytes': _storage_from_bytes,
         'torch.torch.storage._load_from_bytes': _storage_from_bytes,
@@ -169,6 +177,7 @@ class SafePickle:
     """What torch.load takes as ``pickle_module``."""
 
     Unpickler = SafeUnpickler
+    UnpicklingError = pickle.UnpicklingError
 
     @staticmethod
     def load(file: BinaryIO, **options) -> Any:
@@ -202,15 +211,17 @@ def load(file: str | os.PathLike | BinaryIO, map_location: Any = None, torch_loa
         CheckpointError: it holds something else, or is torn, empty or no checkpoint.
     """
     torch_load = torch_load or torch.load
+    place = 0 if isinstance(file, (str, os.PathLike)) else file.tell()
     _refuse_torchscript(file)
     if TORCH_IS_SAFE:
         try:
             return torch_load(file, map_location=map_location, weights_only=True)
         except Exception:  # Told below, by name.
-            if hasattr(file, 'seek'):
-                file.seek(0)
+            if not isinstance(file, (str, os.PathLike)):
+                file.seek(place)
     try:
-        return torch_load(file, map_location=map_location, pickle_module=SafePickle, **_UNSAFE)
+        with _pickle_of_torch():
+            return torch_load(file, map_location=map_location, pickle_module=SafePickle, **_UNSAFE)
     except Exception as error:
         explained = _explained(str(getattr(file, 'name', file)), error)
         if explained is error:
@@ -220,17 +231,30 @@ def load(file: str | os.PathLike | BinaryIO, map_location: Any = None, torch_loa
 
 def _refuse_torchscript(file: str | os.PathLike | BinaryIO) -> None:
     """``torch.load`` would hand a program to ``torch.jit.load``, past every list."""
-    if not zipfile.is_zipfile(file):
-        return
-    with zipfile.ZipFile(file) as archive:
-        program = any(name.endswith('/constants.pkl') for name in archive.namelist())
-    if hasattr(file, 'seek'):
-        file.seek(0)
+    place = 0 if isinstance(file, (str, os.PathLike)) else file.tell()
+    program = False
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            program = any(name.endswith('/constants.pkl') for name in archive.namelist())
+    if not isinstance(file, (str, os.PathLike)):
+        file.seek(place)
     if program:
         raise CheckpointError(
             f'{str(getattr(file, "name", file))!r} is a TorchScript program, no checkpoint: pass '
             'a file of weights'
         )
+
+
+@contextmanager
+def _pickle_of_torch() -> Iterator[None]:
+    """torch 1.13 ignores its argument ``pickle_module`` and takes the module that it imported."""
+    imported = torch.serialization.pickle
+    if not TORCH_IS_SAFE:
+        torch.serialization.pickle = SafePickle
+    try:
+        yield
+    finally:
+        torch.serialization.pickle = imported
 
 
 # torch's own protection excludes a pickle_module, which is the protection here.
