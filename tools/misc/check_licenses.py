@@ -112,7 +112,7 @@ def is_allowed(expression: str) -> bool:
     try:
         # Nothing but True, False, and, or, and brackets.
         return bool(eval(' '.join(truth), {'__builtins__': {}}))
-    except SyntaxError:
+    except (SyntaxError, TypeError):  # A text that is no expression.
         return False
 
 
