@@ -13,7 +13,12 @@ from ..conftest import call_tool, load_tool
 TOOL = 'misc/check_licenses.py'
 
 
-@pytest.mark.skipif(torch.__version__ < '2', reason='Debian keeps licences in files of its own')
+modern = pytest.mark.skipif(
+    torch.__version__ < '2', reason='Debian keeps licences in files of its own'
+)
+
+
+@modern
 def test_every_installed_package(monkeypatch, capsys):
     assert call_tool(monkeypatch, TOOL) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
