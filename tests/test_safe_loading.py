@@ -23,7 +23,7 @@ from mmengine.structures import InstanceData
 from mmpretrain.structures import DataSample
 
 from mmkendall.compat import safe_loading
-from mmkendall.compat.safe_loading import CheckpointError, load_pickle
+from mmkendall.compat.safe_loading import UnreadableCheckpointError, load_pickle
 
 from .conftest import REPOSITORY
 
@@ -131,7 +131,7 @@ def test_other_content_is_refused_by_name(content, message, tmp_path, monkeypatc
         (CheckpointLoader.load_checkpoint, 'old.pth'),
         (load_pickle, 'in.pkl'),
     ):
-        with pytest.raises(CheckpointError, match=message) as raised:
+        with pytest.raises(UnreadableCheckpointError, match=message) as raised:
             load(path)
         assert str(raised.value).startswith(f"'{path}'")
         assert '\n' not in str(raised.value)
@@ -158,7 +158,7 @@ def test_files_from_the_network_are_read_alike(tmp_path, monkeypatch):
     cached.mkdir(parents=True)
     torch.save({'beside': Calls(os.mkdir, str(tmp_path / 'ran'))}, cached / 'evil.pth')
     torch.save({'beside': CONTENT['Namespace']}, cached / 'good.pth')
-    with pytest.raises(CheckpointError, match='has no place among weights'):
+    with pytest.raises(UnreadableCheckpointError, match='has no place among weights'):
         CheckpointLoader.load_checkpoint('https://example.com/evil.pth')
     assert not (tmp_path / 'ran').exists()
     assert CheckpointLoader.load_checkpoint('https://example.com/good.pth')['beside'].lr == 0.1
@@ -170,13 +170,13 @@ def test_a_torn_file_is_said_to_be_torn(kept, tmp_path):
     torch.save({'state_dict': {'w': torch.ones(10000)}}, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept) if kept == 0.5 else kept])
-    with pytest.raises(CheckpointError, match="can't be read: it is empty, torn"):
+    with pytest.raises(UnreadableCheckpointError, match="can't be read: it is empty, torn"):
         CheckpointLoader.load_checkpoint(str(path))
 
 
 def test_programs_are_refused(tmp_path):
     torch.jit.script(torch.nn.ReLU()).save(str(tmp_path / 'in.pth'))
-    with pytest.raises(CheckpointError, match='TorchScript program'):
+    with pytest.raises(UnreadableCheckpointError, match='TorchScript program'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'in.pth'))
 
 
@@ -192,7 +192,7 @@ def test_nothing_of_ours_reads_a_pickle_by_itself():
         for path in sorted((REPOSITORY / folder).rglob('*.py'))
         if '.mim' not in path.parts and path.name != 'safe_loading.py'
         for line in path.read_text().splitlines()
-        if reads.search(line)
+        if reads.search(line) and 'weights_only=True' not in line
     ]
     assert found == []
 

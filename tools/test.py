@@ -31,7 +31,7 @@ from mmkendall.class_names import (  # noqa: E402
     class_names,
     compare_classes,
 )
-from mmkendall.compat.safe_loading import CheckpointError  # noqa: E402
+from mmkendall.compat.safe_loading import UnreadableCheckpointError  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
     leave_process_group,
@@ -214,8 +214,12 @@ def main() -> int:
             enable_tta(cfg)
         test(cfg, args)
     except (
-        ConfigError, CheckpointError, ClassNamesError, TeacherResultsError, FileNotFoundError,
-    ) as error:  # fmt: skip
+        ConfigError,
+        UnreadableCheckpointError,
+        ClassNamesError,
+        TeacherResultsError,
+        FileNotFoundError,
+    ) as error:
         print(f'test.py: error: {error}', file=sys.stderr)
         return 2
     leave_process_group()

@@ -68,7 +68,7 @@ class UnsafeContentError(pickle.UnpicklingError):
     """A file that holds, or pretends to hold, something that may not be read."""
 
 
-class CheckpointError(RuntimeError):
+class UnreadableCheckpointError(RuntimeError):
     """A checkpoint that can't be read, with a message that says why and what to do."""
 
 
@@ -189,7 +189,7 @@ def load_pickle(path: str | os.PathLike) -> Any:
 
     Raises:
         OSError: the file can't be opened.
-        CheckpointError: it holds something else, or is no whole pickle.
+        UnreadableCheckpointError: it holds something else, or is no whole pickle.
     """
     with open(path, 'rb') as file:
         try:
@@ -208,7 +208,7 @@ def load(file: str | os.PathLike | BinaryIO, map_location: Any = None, torch_loa
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it holds something else, or is torn, empty or no checkpoint.
+        UnreadableCheckpointError: it holds something else, or is torn, empty or no checkpoint.
     """
     torch_load = torch_load or torch.load
     place = 0 if isinstance(file, (str, os.PathLike)) else file.tell()
@@ -239,7 +239,7 @@ def _refuse_torchscript(file: str | os.PathLike | BinaryIO) -> None:
     if not isinstance(file, (str, os.PathLike)):
         file.seek(place)
     if program:
-        raise CheckpointError(
+        raise UnreadableCheckpointError(
             f'{str(getattr(file, "name", file))!r} is a TorchScript program, no checkpoint: pass '
             'a file of weights'
         )
@@ -263,16 +263,16 @@ _UNSAFE = {'weights_only': False} if TORCH_IS_SAFE else {}
 
 def _explained(path: str, error: Exception) -> Exception:
     """The error as one sentence, or as it is where the file is not to blame for it."""
-    while isinstance(error, CheckpointError) and error.__cause__:
+    while isinstance(error, UnreadableCheckpointError) and error.__cause__:
         error = error.__cause__  # Of a tensor in a pickle, which is a file in a file.
     if isinstance(error, UnsafeContentError):
         name = str(error)
         if ' ' in name or name.partition('.')[0] in sys.stdlib_module_names:
-            return CheckpointError(
+            return UnreadableCheckpointError(
                 f'{path!r} was not read, since it names {name}, which has no place among weights '
                 'and could run code: ask whoever made it for the weights alone'
             )
-        return CheckpointError(
+        return UnreadableCheckpointError(
             f'{path!r} was not read, since it holds a {name}, and building a class that is not '
             'known here could run code: ask its maker for the weights alone, or, if you know the '
             'class to be harmless, let a module that the config names in custom_imports call '
@@ -282,7 +282,7 @@ def _explained(path: str, error: Exception) -> Exception:
     torn = 'PytorchStreamReader' in str(error) or getattr(error, 'errno', None) == errno.EINVAL
     if torn or isinstance(error, _TORN):
         first_line = (str(error).splitlines() or [''])[0].partition('. ')[0]
-        return CheckpointError(
+        return UnreadableCheckpointError(
             f"{path!r} can't be read: it is empty, torn, or no such file as was expected "
             f'({type(error).__name__}: {first_line})'
         )

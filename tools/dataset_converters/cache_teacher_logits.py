@@ -42,7 +42,7 @@ from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from mmkendall.class_names import class_names  # noqa: E402
-from mmkendall.compat.safe_loading import CheckpointError  # noqa: E402
+from mmkendall.compat.safe_loading import UnreadableCheckpointError  # noqa: E402
 from mmkendall.datasets import FixedViews  # noqa: E402
 from mmkendall.engine.command_line import add_common_options, prepare_config  # noqa: E402
 from mmkendall.engine.distill_config import ConfigError, check_distill_config  # noqa: E402
@@ -195,7 +195,7 @@ def main() -> int:
             dataset = DATASETS.build(cfg.train_dataloader.dataset)
             dataset.full_init()
             written = write_all(model, dataset, folder, cfg, args, console)
-    except (ConfigError, CheckpointError, TeacherLogitsError) as error:
+    except (ConfigError, UnreadableCheckpointError, TeacherLogitsError) as error:
         print(f'cache_teacher_logits.py: error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -31,9 +31,10 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from mmkendall.compat.safe_loading import CheckpointError, load  # noqa: E402
+from mmkendall.compat.safe_loading import UnreadableCheckpointError, load  # noqa: E402
 from mmkendall.engine.distill_config import ConfigError, load_config  # noqa: E402
 from mmkendall.engine.hooks.student_checkpoint import (  # noqa: E402
+    NoStudentError,
     save_whole,
     student_checkpoint,
 )
@@ -180,7 +181,7 @@ def export(args: argparse.Namespace) -> None:
     """Does what the options ask for.
 
     Raises:
-        ConfigError, CheckpointError, OSError: it can't be done.
+        ConfigError, NoStudentError, UnreadableCheckpointError, OSError: it can't be done.
     """
     check_options(args)
     checkpoint = load(args.checkpoint, 'cpu')
@@ -205,7 +206,7 @@ def run(program: str, args: argparse.Namespace) -> int:
     """Exports, or says in one sentence why not; returns the exit status."""
     try:
         export(args)
-    except (ConfigError, CheckpointError, OSError) as error:
+    except (ConfigError, NoStudentError, UnreadableCheckpointError, OSError) as error:
         print(f'{program}: error: {error}', file=sys.stderr)
         return 2
     return 0

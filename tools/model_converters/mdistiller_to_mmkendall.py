@@ -21,7 +21,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from mmkendall.compat.safe_loading import CheckpointError, load
+from mmkendall.compat.safe_loading import UnreadableCheckpointError, load
 from mmkendall.engine.hooks.student_checkpoint import save_whole
 from mmkendall.registry import MODELS
 
@@ -183,7 +183,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     """
     try:
         checkpoint = load(path, 'cpu')
-    except (OSError, CheckpointError) as error:
+    except (OSError, UnreadableCheckpointError) as error:
         raise ValueError(
             f'cannot read {path} as a checkpoint of plain weights: {error}'
         ) from error

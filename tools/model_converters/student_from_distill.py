@@ -16,7 +16,7 @@ from mmkendall import compat
 
 compat.apply()
 
-from mmkendall.compat.safe_loading import CheckpointError, load  # noqa: E402
+from mmkendall.compat.safe_loading import UnreadableCheckpointError, load  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,9 +38,9 @@ def main() -> int:
         tool.check_options(args)
         averaged = 'ema_state_dict' in load(args.checkpoint, 'cpu')
         if args.ema and not averaged:
-            raise CheckpointError('--ema: the checkpoint has no ema_state_dict')
+            raise tool.ConfigError('--ema: the checkpoint has no ema_state_dict')
         args.raw = averaged and not args.ema
-    except (tool.ConfigError, CheckpointError, OSError) as error:
+    except (tool.ConfigError, UnreadableCheckpointError, OSError) as error:
         print(f'student_from_distill.py: error: {error}', file=sys.stderr)
         return 2
     if args.raw:

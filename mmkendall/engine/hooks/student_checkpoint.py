@@ -12,13 +12,17 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmkendall.compat.safe_loading import CheckpointError, load
+from mmkendall.compat.safe_loading import UnreadableCheckpointError, load
 from mmkendall.registry import HOOKS
 
 PREFIX = 'architecture.'
 # Of mmengine's meta all but the config's text, which describes the distillation.
 META = ('dataset_meta', 'epoch', 'iter', 'seed', 'experiment_name', 'time', 'mmengine_version')
 KINDS = ('all', 'best', 'last')
+
+
+class NoStudentError(ValueError):
+    """A checkpoint without the weights that were asked for."""
 
 
 def student_checkpoint(checkpoint: dict[str, Any], raw: bool = False) -> dict[str, Any]:
@@ -35,12 +39,12 @@ def student_checkpoint(checkpoint: dict[str, Any], raw: bool = False) -> dict[st
         ``dataset_meta``, ``epoch``, ``iter`` and where they come from.
 
     Raises:
-        CheckpointError: it has no student, or with ``raw`` no averages that could be left out.
+        NoStudentError: it has no student, or with ``raw`` no averages that could be left out.
     """
     state = checkpoint.get('state_dict', checkpoint)
     if raw:
         if 'ema_state_dict' not in checkpoint:
-            raise CheckpointError(
+            raise NoStudentError(
                 'the checkpoint has no ema_state_dict: no EMAHook took part, and its only weights '
                 'are those as trained'
             )
@@ -56,7 +60,7 @@ def student_checkpoint(checkpoint: dict[str, Any], raw: bool = False) -> dict[st
     }
     if not student:
         top = sorted({str(name).partition('.')[0] for name in state})
-        raise CheckpointError(
+        raise NoStudentError(
             f'no weights under {PREFIX!r}, so this is no distillation checkpoint; it has '
             f'{", ".join(top) or "none"}'
         )
@@ -174,7 +178,7 @@ class StudentCheckpointHook(Hook):
         try:
             os.makedirs(osp.dirname(place), exist_ok=True)
             save_whole(student_checkpoint(load(path, 'cpu')), place)
-        except (OSError, CheckpointError) as error:
+        except (OSError, NoStudentError, UnreadableCheckpointError) as error:
             # The checkpoint has it all: not worth to end a training.
             print_log(
                 f'The student of {path} was not saved: {error}. Take it out later with '

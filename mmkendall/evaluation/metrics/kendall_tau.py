@@ -45,7 +45,7 @@ class KendallTau(BaseMetric):
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file holds what could run code, or is torn.
+        UnreadableCheckpointError: the file holds what could run code, or is torn.
         TeacherResultsError, ClassNamesError: the file holds no predictions, or those of other
             samples or classes.
 
