@@ -109,10 +109,13 @@ def is_allowed(expression: str) -> bool:
     words = [part.strip() for part in parts if part and part.strip()]
     logic = {'AND': 'and', 'OR': 'or', '(': '(', ')': ')'}
     truth = [logic.get(word, str(word in ALLOWED)) for word in words]
+    formula = ' '.join(truth)
+    if re.search(r'(True|False|\)) (True|False|\()', formula):  # A text that is no expression.
+        return False
     try:
         # Nothing but True, False, and, or, and brackets.
-        return bool(eval(' '.join(truth), {'__builtins__': {}}))
-    except (SyntaxError, TypeError):  # A text that is no expression.
+        return bool(eval(formula, {'__builtins__': {}}))
+    except SyntaxError:
         return False
 
 
