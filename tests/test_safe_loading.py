@@ -114,6 +114,7 @@ class Calls:
         (Calls(os.system, 'touch ran'), r'since it names (posix|nt)\.system, which has no place'),
         (Calls(eval, 'open("ran", "w")'), r'since it names builtins\.eval, which has no place'),
         (Calls(getattr, HistoryBuffer, '__init__'), "may not read '__init__'"),
+        (Calls(getattr, HistoryBuffer, 'register_statistics'), "may not read 'register"),
         (subprocess.Popen, r'names subprocess\.Popen'),
         (Calls(torch.hub.load, 'a/b', 'c'), r'since it holds a torch\.hub\.load'),
         (Calls(torch.storage._load_from_bytes, pickle.dumps(Calls(os.mkdir, 'ran'))), 'mkdir'),
@@ -172,6 +173,21 @@ def test_a_torn_file_is_said_to_be_torn(kept, tmp_path):
     path.write_bytes(content[: int(len(content) * kept) if kept == 0.5 else kept])
     with pytest.raises(UnreadableCheckpointError, match="can't be read: it is empty, torn"):
         CheckpointLoader.load_checkpoint(str(path))
+
+
+def test_changed_bytes_are_an_error_in_one_sentence(tmp_path):
+    """Anywhere in the archive, its directory and the pickle included."""
+    path = tmp_path / 'in.pth'
+    torch.save({'state_dict': {'w': torch.ones(10)}, 'meta': {'epoch': 1}}, path)
+    content = path.read_bytes()
+    refused = 0
+    for place in range(0, len(content), 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            CheckpointLoader.load_checkpoint(str(path), logger='silent')
+        except UnreadableCheckpointError:
+            refused += 1
+    assert refused > 20
 
 
 def test_programs_are_refused(tmp_path):

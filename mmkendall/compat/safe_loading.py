@@ -23,7 +23,7 @@ import types
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
 from typing import Any, BinaryIO
@@ -60,6 +60,8 @@ DATA_ELEMENTS = (
     'mmdet.structures.det_data_sample.DetDataSample',
     'mmseg.structures.seg_data_sample.SegDataSample',
 )
+# Of a HistoryBuffer, which may have more, registered by a user.
+STATISTICS = ('min', 'max', 'mean', 'current')
 
 _allowed_by_user: dict[str, Any] = {}
 
@@ -103,7 +105,8 @@ def safe_globals() -> dict[str, Any]:
 
     def history_method(owner: type, name: str):
         """``getattr``, but for the statistics of HistoryBuffer alone."""
-        if owner is not HistoryBuffer or name.startswith('_'):
+        known = {*STATISTICS, *HistoryBuffer._statistics_methods}
+        if owner is not HistoryBuffer or name not in known:
             raise UnsafeContentError(f'builtins.getattr, by which it may not read {name!r}')
         return getattr(owner, name)
 
@@ -111,7 +114,7 @@ def safe_globals() -> dict[str, Any]:
         allowed[f'{item.__module__}.{item.__qualname__}'] = item
     # A HistoryBuffer pickles its methods as getattr(HistoryBuffer, name), newer pickles by name.
     allowed['builtins.getattr'] = history_method
-    for name in ('min', 'max', 'mean', 'current'):
+    for name in STATISTICS:
         method = getattr(HistoryBuffer, name)
         allowed[f'{method.__module__}.{method.__qualname__}'] = method
     return allowed
@@ -231,17 +234,21 @@ def load(file: str | os.PathLike | BinaryIO, map_location: Any = None, torch_loa
 
 def _refuse_torchscript(file: str | os.PathLike | BinaryIO) -> None:
     """``torch.load`` would hand a program to ``torch.jit.load``, past every list."""
-    place = 0 if isinstance(file, (str, os.PathLike)) else file.tell()
-    program = False
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            program = any(name.endswith('/constants.pkl') for name in archive.namelist())
-    if not isinstance(file, (str, os.PathLike)):
-        file.seek(place)
-    if program:
+    is_path = isinstance(file, (str, os.PathLike))
+    with open(file, 'rb') if is_path else nullcontext(file) as opened:
+        name = str(getattr(opened, 'name', opened))
+        place = opened.tell()
+        try:
+            if opened.read(4) != b'PK\x03\x04':  # As torch itself tells archives.
+                return
+            members = zipfile.ZipFile(opened).namelist()
+        except Exception as error:
+            raise _explained(name, error) from error
+        finally:
+            opened.seek(place)
+    if any(member.endswith('/constants.pkl') for member in members):
         raise UnreadableCheckpointError(
-            f'{str(getattr(file, "name", file))!r} is a TorchScript program, no checkpoint: pass '
-            'a file of weights'
+            f'{name!r} is a TorchScript program, no checkpoint: pass a file of weights'
         )
 
 
@@ -278,19 +285,12 @@ def _explained(path: str, error: Exception) -> Exception:
             'class to be harmless, let a module that the config names in custom_imports call '
             f'mmkendall.compat.safe_loading.allow({name.rpartition(".")[2]})'
         )
-    # torch's reader of archives raises these two where the end of one is missing.
-    torn = 'PytorchStreamReader' in str(error) or getattr(error, 'errno', None) == errno.EINVAL
-    if torn or isinstance(error, _TORN):
+    # No access, or no such device; but torch raises EINVAL where the end of a file is missing.
+    denied = isinstance(error, OSError) and error.errno != errno.EINVAL
+    if not (denied or 'CUDA' in str(error)):
         first_line = (str(error).splitlines() or [''])[0].partition('. ')[0]
         return UnreadableCheckpointError(
             f"{path!r} can't be read: it is empty, torn, or no such file as was expected "
             f'({type(error).__name__}: {first_line})'
         )
     return error
-
-
-# What unpickling raises where the bytes make no sense.
-_TORN = (
-    EOFError, pickle.UnpicklingError, KeyError, IndexError, AttributeError, ValueError, TypeError,
-    ImportError,
-)  # fmt: skip
