@@ -1,6 +1,10 @@
 """Test a checkpoint of a config, with OpenMMLab's options.
 
-python tools/test.py CONFIG CHECKPOINT --out results.pkl
+    python tools/test.py CONFIG CHECKPOINT --out results.pkl
+    python tools/test.py CONFIG CHECKPOINT --tta
+
+A checkpoint that leaves weights of the model as they were at random, or that numbers the classes
+otherwise than the dataset, is refused.
 """
 
 from __future__ import annotations
@@ -8,22 +12,33 @@ from __future__ import annotations
 import argparse
 import os.path as osp
 import sys
+from collections.abc import Iterator
 
 from mmkendall import compat
 
 compat.apply()
 
 import mmengine  # noqa: E402
+from mmengine.config import Config, ConfigDict  # noqa: E402
 from mmengine.evaluator import DumpResults  # noqa: E402
-from mmengine.registry import RUNNERS  # noqa: E402
+from mmengine.hooks import Hook  # noqa: E402
+from mmengine.model import is_model_wrapper  # noqa: E402
+from mmengine.registry import MODELS, RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
+from mmkendall.class_names import (  # noqa: E402
+    ClassNamesError,
+    class_names,
+    compare_classes,
+)
+from mmkendall.compat.safe_loading import UnreadableCheckpointError  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
     leave_process_group,
     prepare_config,
 )
 from mmkendall.engine.distill_config import ConfigError  # noqa: E402
+from mmkendall.evaluation.metrics.kendall_tau import TeacherResultsError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +51,12 @@ def parse_args() -> argparse.Namespace:
         choices=['metrics', 'pred'],
         help='what to write: the metrics, or the predictions of every sample (.pkl alone). '
         'Defaults to pred for a .pkl, else to metrics',
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation, by the config's tta_pipeline and tta_model, or else by the "
+        'mean score of each image and its mirror image',
     )
     add_common_options(parser)
     return parser.parse_args()
@@ -55,22 +76,152 @@ def check_options(args: argparse.Namespace) -> None:
         raise ConfigError(f'predictions can only be written to a .pkl file, got {args.out!r}')
 
 
+def enable_tta(cfg: Config) -> None:
+    """Gives every dataset under the test dataloader the augmented pipeline, as mmpretrain does."""
+    holders = list(with_pipeline(cfg.test_dataloader.dataset))
+    if not holders:
+        raise ConfigError('--tta found no pipeline under test_dataloader.dataset')
+    if 'tta_model' not in cfg:
+        if cfg.get('default_scope', 'mmpretrain') != 'mmpretrain':
+            raise ConfigError(
+                f'--tta needs tta_model and tta_pipeline in a config of {cfg.default_scope}: what '
+                'is merged by default is the scores of a classifier'
+            )
+        cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
+    for holder in holders:
+        if 'tta_pipeline' in cfg:
+            holder.pipeline = cfg.tta_pipeline
+            continue
+        *before, pack = holder.pipeline
+        mirror = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        holder.pipeline = [*before, dict(type='TestTimeAug', transforms=[mirror, [pack]])]
+
+
+def with_pipeline(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """The configs of datasets that have a pipeline, through wrappers."""
+    if dataset.get('pipeline'):
+        yield dataset
+    inner = dataset.get('datasets', dataset.get('dataset', []))
+    for part in [inner] if isinstance(inner, dict) else inner:
+        yield from with_pipeline(part)
+
+
+class DumpPredictions(DumpResults):
+    """mmengine's, and each prediction says how the classes are called."""
+
+    def __init__(self, path: str, classes: tuple[str, ...] | None) -> None:
+        super().__init__(path)
+        self.classes = classes
+
+    def compute_metrics(self, results: list) -> dict:
+        for result in results:
+            if isinstance(result, dict) and self.classes is not None:
+                result['classes'] = self.classes
+        return super().compute_metrics(results)
+
+
+class MergePredictions(Hook):
+    """Wraps the model of a test in that of test-time augmentation, once its weights are loaded.
+
+    Wrapped from the start, as in mmpretrain's tools/test.py, an EMAHook of mmpretrain would not
+    find its averages in the checkpoint, and the test would be one of random weights.
+    """
+
+    def __init__(self, tta_model: dict) -> None:
+        self.tta_model = tta_model
+
+    def before_test(self, runner: Runner) -> None:
+        runner.model = MODELS.build(dict(**self.tta_model, module=runner.model))
+
+
+class CheckpointFits(Hook):
+    """Ends a test before its first batch if the checkpoint is of another model or dataset."""
+
+    # After an EMAHook has copied the model.
+    priority = 'VERY_LOW'
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = checkpoint
+        self.classes: tuple[str, ...] | None = None
+        self.holds: list[str] = []
+        # Lists of mmengine, which it fills as it loads.
+        self.missing: list[str] = []
+        self.errors: list[str] = []
+
+    def before_run(self, runner: Runner) -> None:
+        self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.model._register_load_state_dict_pre_hook(self._keep_lists)
+
+    def _keep_lists(self, state, prefix, metadata, strict, missing, unexpected, errors) -> None:
+        self.missing, self.errors = missing, errors
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self.classes = class_names(checkpoint.get('meta'))
+        self.holds = list(checkpoint.get('state_dict', checkpoint))
+
+    def before_test(self, runner: Runner) -> None:
+        # What predicts; a buffer of constants that an older version did not store is no loss.
+        needed = [name for name, _ in self.model.named_parameters()]
+        needed += [name for name, _ in self.model.named_buffers() if '.running_' in name]
+        if hasattr(self.model, 'architecture'):
+            needed = [name for name in needed if name.startswith('architecture.')]
+        misfits = ' '.join(self.errors)
+        absent = [name for name in needed if name in self.missing or f' {name}:' in misfits]
+        if absent:
+            raise ConfigError(
+                f'checkpoint {self.checkpoint!r} does not fit: {len(absent)} of {len(needed)} '
+                f'weights that the model predicts with are not in it or have another shape, '
+                f'{", ".join(absent[:3])}{", ..." if len(absent) > 3 else ""}. {self._remedy()}'
+            )
+        compare_classes(
+            f'checkpoint {self.checkpoint!r}', self.classes,
+            'the test dataset', class_names(runner.test_loop.evaluator.dataset_meta),
+        )  # fmt: skip
+
+    def _remedy(self) -> str:
+        distilled = any(name.startswith('architecture.') for name in self.holds)
+        if distilled and not hasattr(self.model, 'architecture'):
+            return (
+                'It is of a distillation: take the student out with '
+                'tools/model_converters/export_student.py, or test it under its own config'
+            )
+        if hasattr(self.model, 'architecture') and not distilled:
+            return 'It is of no distillation: test it under the config that it was trained by'
+        return 'Test it under the config that it was trained by'
+
+
+def test(cfg: Config, args: argparse.Namespace) -> None:
+    """Tests, and writes what was asked for."""
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(CheckpointFits(args.checkpoint))
+    if args.tta:
+        runner.register_hook(MergePredictions(cfg.tta_model))
+    if args.out and args.out_item == 'pred':
+        classes = class_names(runner.test_loop.evaluator.dataset_meta)
+        runner.test_evaluator.metrics.append(DumpPredictions(args.out, classes))
+    metrics = runner.test()
+    if args.out and args.out_item == 'metrics':
+        mmengine.dump(metrics, args.out)
+
+
 def main() -> int:
     args = parse_args()
     try:
         check_options(args)
         cfg = prepare_config(args)
-    except ConfigError as error:
+        if args.tta:
+            enable_tta(cfg)
+        test(cfg, args)
+    except (
+        ConfigError,
+        UnreadableCheckpointError,
+        ClassNamesError,
+        TeacherResultsError,
+        FileNotFoundError,
+    ) as error:
         print(f'test.py: error: {error}', file=sys.stderr)
         return 2
-    cfg.load_from = args.checkpoint
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    if args.out and args.out_item == 'pred':
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-    metrics = runner.test()
-    if args.out and args.out_item == 'metrics':
-        mmengine.dump(metrics, args.out)
-    del runner
     leave_process_group()
     return 0
 

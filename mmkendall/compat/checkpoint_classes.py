@@ -1,49 +1,59 @@
-"""torch 2.6 loads checkpoints with ``weights_only=True``, which refuses mmengine's own.
+"""mmengine leaves to ``torch.load`` what a checkpoint may hold: too little, or anything at all.
 
-They hold the message hub's ``HistoryBuffer`` and numpy arrays. Only those classes are allowed; the
-protection stays on. Until mmengine registers them itself.
+From torch 2.6 on ``torch.load`` refuses mmengine's own checkpoints, with the message hub's
+``HistoryBuffer`` and numpy arrays in them, and what other programs put beside the weights; before,
+and for every URL, it runs whatever a file tells it to. :mod:`mmkendall.compat.safe_loading` reads
+in their place, for teachers, resume, test and converters alike: all go through mmengine's
+``CheckpointLoader``. Until mmengine does so itself.
 """
+
+from contextlib import contextmanager
+from functools import wraps
 
 import torch
 
-BREAKS = "torch refuses to resume from mmengine's checkpoints: they hold a HistoryBuffer"
+from mmkendall.compat import safe_loading
+
+BREAKS = "torch refuses to resume from mmengine's checkpoints, or runs what they tell it to"
 PACKAGES = ('mmengine',)
 
 _mended = False
 
 
 def is_broken() -> bool:
-    # Before torch 2.6 the protection is off by default.
-    default_is_safe = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
-    return default_is_safe and not _mended
+    return not _mended
 
 
 def mend() -> None:
     global _mended
-    import numpy as np
-    from mmengine.logging import HistoryBuffer
+    from mmengine.runner import CheckpointLoader
 
-    def history_method(owner: type, name: str):
-        """``getattr``, but for the statistics of HistoryBuffer alone."""
-        if owner is not HistoryBuffer or name.startswith('_'):
-            raise ValueError(f'a checkpoint may not read {name!r} of {owner!r}')
-        return getattr(owner, name)
+    if safe_loading.TORCH_IS_SAFE:
+        # For whoever calls torch.load itself, as some hooks and tools do.
+        torch.serialization.add_safe_globals(
+            [(item, name) for name, item in safe_loading.safe_globals().items()]
+        )
+    load_checkpoint = CheckpointLoader.load_checkpoint
 
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
-    dtypes = {type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', 'bool', 'O')}
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            # A HistoryBuffer pickles its methods as getattr(HistoryBuffer, name).
-            (history_method, 'builtins.getattr'),
-            np.ndarray,
-            np.dtype,
-            *dtypes,
-            multiarray._reconstruct,
-            multiarray.scalar,
-            # What numpy 1 called them, as older checkpoints spell it.
-            (multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
-            (multiarray.scalar, 'numpy.core.multiarray.scalar'),
-        ]
-    )
+    @wraps(load_checkpoint)
+    def safe_load_checkpoint(filename, map_location=None, logger='current'):
+        with safe_torch_load():
+            return load_checkpoint(filename, map_location, logger)
+
+    CheckpointLoader.load_checkpoint = staticmethod(safe_load_checkpoint)
     _mended = True
+
+
+@contextmanager
+def safe_torch_load():
+    """``torch.load`` reads what is safe to read, also where its caller asks for no protection."""
+    original = torch.load
+
+    def safe_load(file, map_location=None, *args, **options):
+        return safe_loading.load(file, map_location, torch_load=original)
+
+    torch.load = wraps(original)(safe_load)
+    try:
+        yield
+    finally:
+        torch.load = original

@@ -6,11 +6,13 @@ import random
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import numpy as np
 import torch
 from mmengine.dataset import DefaultSampler
 
+from mmkendall.class_names import class_names, names_checksum
 from mmkendall.registry import DATA_SAMPLERS, DATASETS
 
 
@@ -27,7 +29,8 @@ class FixedViews:
 
     Its length is that of the wrapped dataset, so an epoch stays an epoch;
     :class:`ViewSampler` moves on to the next view with each epoch, any other sampler stays at
-    the first. Each data sample gets ``view_row`` and ``view_crc``, the CRC-32 of its image.
+    the first. Each data sample gets ``view_row``, ``view_crc``, the CRC-32 of its image, and
+    ``view_classes``, that of the names of the classes (None if the data set names none).
 
     Args:
         dataset: the dataset to wrap, or its config. Its samples must be dicts with ``inputs``, a
@@ -62,6 +65,11 @@ class FixedViews:
         """That of the wrapped dataset."""
         return self.dataset.metainfo
 
+    @cached_property
+    def classes_checksum(self) -> int | None:
+        """CRC-32 of the names of the classes in their order; None if there are none."""
+        return names_checksum(class_names(self.metainfo))
+
     @property
     def num_rows(self) -> int:
         """All views of all samples."""
@@ -93,7 +101,9 @@ class FixedViews:
                 f'{type(inputs).__name__}'
             )
         crc = zlib.crc32(np.ascontiguousarray(inputs.numpy()))
-        data['data_samples'].set_metainfo({'view_row': row, 'view_crc': crc})
+        data['data_samples'].set_metainfo(
+            {'view_row': row, 'view_crc': crc, 'view_classes': self.classes_checksum}
+        )
         return data
 
 

@@ -75,6 +75,14 @@ def test_checksum_is_of_the_image():
     assert data['data_samples'].view_crc == zlib.crc32(data['inputs'].numpy().tobytes())
 
 
+def test_says_which_classes_it_means():
+    def said(**options) -> int:
+        return views(**options)[0]['data_samples'].view_classes
+
+    assert said() == said() == zlib.crc32('\n'.join('0123456789').encode())
+    assert said(metainfo=dict(classes=tuple('9876543210'))) != said()
+
+
 def test_random_states_of_the_run_are_left_alone():
     def draw():
         return random.random(), np.random.rand(), torch.rand(1).item()

@@ -12,6 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
+from mmkendall.compat.safe_loading import load
+
 from ..conftest import REPOSITORY, needs_mmdet, run_tool
 from ..test_configs.test_cifar100_trains import Witness
 from .conftest import HEIGHT, WIDTH, on_cityscapes, on_coco
@@ -146,7 +148,7 @@ def test_trains(path, data, teachers, tmp_path, monkeypatch):
         assert own <= record.keys()
         assert all(record[name] > 0 for name in terms)
 
-    checkpoint = torch.load(cfg.model.teacher_ckpt, weights_only=True)['state_dict']
+    checkpoint = load(cfg.model.teacher_ckpt)['state_dict']
     for name, value in runner.model.teacher.state_dict().items():
         assert torch.equal(value, checkpoint[name]), name
     assert not [name for name in witness.gradients if name.startswith('teacher.')]
@@ -187,9 +189,9 @@ def test_starts_by_name_and_gives_a_detector(coco, teachers, tmp_path):
         'model_converters/student_from_distill.py', checkpoint, tmp_path / 'student.pth',
         cwd=tmp_path,
     )  # fmt: skip
-    student = torch.load(tmp_path / 'student.pth', weights_only=False)['state_dict']
+    student = load(tmp_path / 'student.pth')['state_dict']
     with DefaultScope.overwrite_default_scope('mmdet'):
         detector = MODELS.build(cfg.model.architecture)
     detector.load_state_dict(student)
-    with_teacher = torch.load(checkpoint, weights_only=False)['state_dict']
+    with_teacher = load(checkpoint)['state_dict']
     assert not [key for key in with_teacher if key.startswith('teacher')]

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.fileio import dump
 from mmengine.registry import METRICS
 from scipy.stats import kendalltau
+
+from mmkendall.class_names import ClassNamesError, class_names, compare_classes
+from mmkendall.compat.safe_loading import load_pickle
+from mmkendall.evaluation.metrics import KendallTau
+
+from ..processes import run_in_processes
 
 TYPE = 'mmkendall.KendallTau'
 
@@ -44,3 +53,111 @@ def test_bad_file(tmp_path):
     dump({'accuracy/top1': 90}, path)
     with pytest.raises(ValueError, match='must be a list of predictions'):
         METRICS.build(dict(type=TYPE, teacher_results=str(path)))
+
+
+def predictions(scores: torch.Tensor, **fields) -> list[dict]:
+    """Of two parts, each of which numbers its samples from 0."""
+    half = len(scores) // 2
+    return [
+        {'sample_idx': i % half, 'pred_score': row, **{k: v[i] for k, v in fields.items()}}
+        for i, row in enumerate(scores)
+    ]
+
+
+def test_repeated_numbers_in_batches(tmp_path):
+    teacher = predictions(torch.rand(8, 6))
+    dump(teacher, tmp_path / 'teacher.pkl')
+    metric = METRICS.build(dict(type=TYPE, teacher_results=str(tmp_path / 'teacher.pkl')))
+    for _ in range(2):  # Each validation begins anew.
+        for begin in range(0, 8, 3):
+            metric.process({}, teacher[begin : begin + 3])
+        assert metric.evaluate(8)['kendall/tau_b'] == pytest.approx(1)
+    with pytest.raises(ValueError, match=r'lacks sample 1 at place 0: its numbers repeat'):
+        metric.process({}, teacher[1:2])
+
+
+def measure_in_process(rank: int, folder: Path) -> None:
+    teacher = load_pickle(folder / 'teacher.pkl')
+    metric = KendallTau(str(folder / 'teacher.pkl'))
+    # As DefaultSampler deals out 7 samples to 2 processes, the last one padded with the first.
+    mine = [teacher[i % len(teacher)] for i in range(rank, 8, 2)]
+    metric.process({}, mine[:3])
+    metric.process({}, mine[3:])
+    assert metric.evaluate(len(teacher))['kendall/tau_b'] == pytest.approx(1)
+
+
+def test_repeated_numbers_in_two_processes(tmp_path):
+    dump(predictions(torch.rand(8, 6))[:7], tmp_path / 'teacher.pkl')
+    run_in_processes(measure_in_process, 2, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'gt_label': torch.arange(8)[:, None]}, r'gt_label of sample 0 is \[0\] there and \[1\]'),
+        ({'img_path': [f'a/{i}.png' for i in range(8)]}, 'img_path of sample 0 is 0.png there'),
+    ],
+)
+def test_other_samples_of_the_same_numbers(fields, message, tmp_path):
+    teacher = predictions(torch.rand(8, 6), **fields)[:4]
+    dump(teacher, tmp_path / 'teacher.pkl')
+    metric = METRICS.build(dict(type=TYPE, teacher_results=str(tmp_path / 'teacher.pkl')))
+    # Another folder is fine, the image counts.
+    metric.process({}, [{**sample, 'img_path': f'b/{i}.png'} for i, sample in enumerate(teacher)])
+    name, values = next(iter(fields.items()))
+    with pytest.raises(ValueError, match=message):
+        metric.process({}, [{**teacher[0], name: values[1]}])
+
+
+def test_other_classes_are_noticed_as_the_loop_is_built(tmp_path):
+    dump(predictions(torch.rand(4, 2), classes=[('a', 'b')] * 4), tmp_path / 'teacher.pkl')
+    metric = METRICS.build(dict(type=TYPE, teacher_results=str(tmp_path / 'teacher.pkl')))
+    metric.dataset_meta = None
+    metric.dataset_meta = {'classes': ['a', 'b']}
+    assert metric.dataset_meta == {'classes': ['a', 'b']}
+    with pytest.raises(ClassNamesError, match="'a' is class 0 of the first and class 1 of the"):
+        metric.dataset_meta = {'classes': ['b', 'a']}
+
+
+def test_scores_that_cannot_be_compared(tmp_path):
+    teacher = predictions(torch.rand(4, 6))
+    dump(teacher, tmp_path / 'teacher.pkl')
+    metric = METRICS.build(dict(type=TYPE, teacher_results=str(tmp_path / 'teacher.pkl')))
+    with pytest.raises(ValueError, match='scores 6 classes, the model scores 5'):
+        metric.process({}, predictions(torch.rand(4, 5)))
+    student = torch.rand(4, 6)
+    student[2, 3] = float('nan')
+    metric.process({}, predictions(student))
+    assert math.isnan(metric.evaluate(4)['kendall/tau_b'])
+    dump(predictions(student), tmp_path / 'nan.pkl')
+    with pytest.raises(ValueError, match=r'prediction 2 must hold 6 finite scores, .* 5 of them'):
+        METRICS.build(dict(type=TYPE, teacher_results=str(tmp_path / 'nan.pkl')))
+
+
+@pytest.mark.parametrize(
+    ('other', 'conflict'),
+    [
+        (('a', 'b', 'c'), False),
+        (('a', 'c', 'b'), True),
+        (('x', 'y', 'z'), False),
+        (('a', 'B', 'c'), False),
+        (('a', 'b'), False),
+        (('b', 'c', 'd'), True),
+    ],
+)
+def test_class_names(other, conflict):
+    if not conflict:
+        compare_classes('first', ('a', 'b', 'c'), 'second', other)
+        return
+    with pytest.raises(ClassNamesError, match='first and second number the classes differently'):
+        compare_classes('first', ('a', 'b', 'c'), 'second', other)
+
+
+def test_where_class_names_stand():
+    assert class_names({'dataset_meta': {'classes': ['a', 'b']}}) == ('a', 'b')
+    assert class_names({'CLASSES': ('a', 'b')}) == ('a', 'b')
+    assert class_names({'classes': ('a', 'b')}) == ('a', 'b')
+    for nothing in (None, {}, {'dataset_meta': {}}, {'classes': None}, {'dataset_meta': None}):
+        assert class_names(nothing) is None
+    # ImageNet calls two of its classes crane.
+    compare_classes('first', ('crane', 'b', 'crane'), 'second', ('x', 'b', 'crane'))

@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -281,6 +282,55 @@ def test_command(tmp_path, images, capsys):
     assert 'pass --force' in capsys.readouterr().err
     assert target.read_bytes() == before
     converter.main(['wrn_16_1', str(source), str(target), '--force'])
+
+
+class Network(torch.nn.Module):
+    """A module with given weights: its state dict is the dict that it was made of."""
+
+    def __init__(self, weights):
+        super().__init__()
+        for key, value in weights.items():
+            *path, name = key.split('.')
+            owner = self
+            for part in path:
+                if part not in owner._modules:
+                    owner.add_module(part, torch.nn.Module())
+                owner = owner._modules[part]
+            if value.is_floating_point() and 'running' not in name:
+                owner.register_parameter(name, torch.nn.Parameter(value))
+            else:
+                owner.register_buffer(name, value)
+
+
+class Vanilla(torch.nn.Module):
+    """What mdistiller's training of a teacher calls its distiller."""
+
+    def __init__(self, student):
+        super().__init__()
+        self.student = student
+
+
+@pytest.mark.parametrize('file', ['best', 'student_best'])
+def test_files_of_a_training(file, tmp_path, images):
+    """Written as mdistiller's trainer does: the learning rate becomes a number of NumPy's."""
+    weights, _ = draw('wrn_16_1', images)
+    distiller = torch.nn.DataParallel(Vanilla(Network(weights)))
+    optimizer = torch.optim.SGD(distiller.module.student.parameters(), 0.05, momentum=0.9)
+    steps = np.sum(np.asarray([150, 180, 210]) < 200)
+    for group in optimizer.param_groups:
+        group['lr'] = 0.05 * 0.1**steps
+    state = {
+        'epoch': 200,
+        'model': distiller.state_dict(),
+        'optimizer': optimizer.state_dict(),
+        'best_acc': torch.tensor([71.2]),
+    }
+    student_state = {'model': distiller.module.student.state_dict()}
+    with open(tmp_path / file, 'wb') as opened:
+        torch.save(state if file == 'best' else student_state, opened)
+    converter.main(['wrn_16_1', str(tmp_path / file), str(tmp_path / 'out.pth')])
+    saved = torch.load(tmp_path / 'out.pth', weights_only=True)['state_dict']
+    torch.testing.assert_close(saved, converter.convert('wrn_16_1', weights), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

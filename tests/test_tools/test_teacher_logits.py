@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +19,16 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import save_checkpoint
 from torch.utils.data import DataLoader
 
+from mmkendall.compat.safe_loading import load
+from mmkendall.models import LogitDistill
+from mmkendall.models.algorithms.checkpoints import weights_checksum
 from mmkendall.models.algorithms.teacher_logits import (
     TeacherLogits,
     TeacherLogitsError,
     TeacherLogitsWriter,
 )
 
-from ..conftest import REPOSITORY, call_tool, run_tool
+from ..conftest import REPOSITORY, call_tool, load_tool, run_tool
 
 DIGITS = REPOSITORY / 'configs' / 'digits'
 TOOL = 'dataset_converters/cache_teacher_logits.py'
@@ -201,6 +208,244 @@ def test_refuses_logits_of_something_else(built, tmp_path, monkeypatch, options,
         losses_and_gradients(*build(built, **options))
 
 
+def read_all(folder: str, dataset) -> None:
+    logits = TeacherLogits(folder)
+    for begin in range(0, dataset.num_rows, 30):
+        samples = [dataset[row]['data_samples'] for row in range(begin, begin + 30)]
+        logits.read([s.view_row for s in samples], [s.view_crc for s in samples])
+
+
+def change(name, function):
+    """Rewrites an array of a cache."""
+
+    def damage(folder: Path) -> None:
+        array = np.load(folder / name)
+        function(array)
+        np.save(folder / name, array)
+
+    return damage
+
+
+def flip_a_bit(array: np.ndarray) -> None:
+    array.view(np.uint8).reshape(-1)[::97] ^= 1
+
+
+def negate(array: np.ndarray) -> None:
+    array *= -1
+
+
+def zero_half(array: np.ndarray) -> None:
+    array[::2] = 0
+
+
+def ruin_rows(array: np.ndarray) -> None:
+    array[5:10] = np.nan
+
+
+def swap_rows(array: np.ndarray) -> None:
+    array[:] = array[::-1].copy()
+
+
+def change_meta(function):
+    def damage(folder: Path) -> None:
+        meta = json.loads((folder / 'meta.json').read_text())
+        meta = function(meta) or meta
+        (folder / 'meta.json').write_text(json.dumps(meta))
+
+    return damage
+
+
+def cut(name, kept):
+    def damage(folder: Path) -> None:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:kept])
+
+    return damage
+
+
+def reshape(name, shape):
+    return lambda folder: np.save(folder / name, np.zeros(shape, np.float32))
+
+
+DAMAGED = r"logits' is damaged: "
+NOT_WRITTEN = DAMAGED + r'\d+ of 30 rows of this batch are not what was written, first sample \d+'
+
+
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    {
+        'a bit': (change('logits.npy', flip_a_bit), NOT_WRITTEN),
+        'negated': (change('logits.npy', negate), NOT_WRITTEN),
+        'half zero': (change('logits.npy', zero_half), NOT_WRITTEN),
+        'NaN rows': (change('logits.npy', ruin_rows), NOT_WRITTEN),
+        'swapped': (change('logits.npy', swap_rows), NOT_WRITTEN),
+        'checksums': (change('check.npy', zero_half), NOT_WRITTEN),
+        'images': (change('crc.npy', zero_half), 'are not those that the teacher saw'),
+        'truncated': (cut('logits.npy', -40), DAMAGED + r'logits\.npy must hold float32 of shape'),
+        'no header': (cut('crc.npy', 5), DAMAGED + r'crc\.npy must hold uint32 of shape \(120,\)'),
+        'empty': (cut('check.npy', 0), DAMAGED + r'check\.npy must hold'),
+        'missing': (lambda folder: (folder / 'crc.npy').unlink(), DAMAGED + r'crc\.npy must hold'),
+        'shape': (reshape('logits.npy', (120, 1, 9)), r'\(120, 1, 10\).* got .*\(120, 1, 9\)'),
+        'fewer rows': (reshape('logits.npy', (7, 1, 10)), r'got .*\(7, 1, 10\)'),
+        'classes': (
+            change_meta(lambda meta: meta['made_of'].update(classes=9)),
+            DAMAGED + r'meta\.json does not say what was written there',
+        ),
+        'views': (
+            change_meta(lambda meta: meta['made_of'].update(views=3)),
+            DAMAGED + r'meta\.json does not say',
+        ),
+        'odd rows': (
+            change_meta(lambda meta: meta['made_of'].update(rows='all')),
+            DAMAGED + r'meta\.json does not say',
+        ),
+        'odd done': (
+            change_meta(lambda meta: meta.update(rows_done=None)),
+            r'meta\.json does not',
+        ),
+        'a list': (change_meta(lambda meta: [meta]), DAMAGED + r"meta\.json can't be read"),
+        'no format': (change_meta(lambda meta: meta.pop('format') and None), "can't be read"),
+        'broken': (cut('meta.json', 50), DAMAGED + r"meta\.json can't be read \(JSONDecodeError"),
+        'old': (change_meta(lambda meta: meta.update(format=1)), 'is of format 1, this version'),
+    }.values(),
+)
+def test_damage_is_noticed(damage, message, built, tmp_path):
+    """At the first batch that it concerns, in one sentence, whatever was damaged."""
+    folder = copy_of(built, tmp_path)
+    damage(Path(folder))
+    _, dataset = build(built)
+    with pytest.raises(TeacherLogitsError, match=message) as raised:
+        read_all(folder, dataset)
+    assert '\n' not in str(raised.value)
+
+
+def test_one_bit_in_one_row(built, tmp_path):
+    folder = Path(copy_of(built, tmp_path))
+    crcs = np.load(folder / 'crc.npy')
+    with open(folder / 'logits.npy', 'r+b') as file:
+        file.seek(-1, 2)
+        last = file.read(1)[0]
+        file.seek(-1, 2)
+        file.write(bytes([last ^ 64]))
+    reader = TeacherLogits(folder)
+    rows = np.arange(len(crcs))
+    reader.read(rows[:-1], crcs[:-1])
+    with pytest.raises(TeacherLogitsError, match=r'1 of 1 rows .* first sample 59, view 1'):
+        reader.read(rows[-1:], crcs[-1:])
+
+
+MADE_OF = dict(
+    rows=4000, samples=4000, views=1, seed=0, classes=100, dtype='float32',
+    teachers={'weights': ['a']},
+)  # fmt: skip
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    """A limit on the size of files, as a full disk gives it: at the start, or as it is written."""
+    resource = pytest.importorskip('resource')
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    soft = resource.RLIMIT_FSIZE, (1_000_000, limit[1])
+    message = r'cannot be written: .* needs 1\.6 MB in all, and 0 of 4000 rows are safe'
+    resource.setrlimit(*soft)
+    try:
+        with pytest.raises(TeacherLogitsError, match=message):
+            TeacherLogitsWriter(tmp_path / 'logits', MADE_OF)
+        assert [path.name for path in (tmp_path / 'logits').iterdir()] == ['lock']
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    writer = TeacherLogitsWriter(tmp_path / 'logits', MADE_OF)
+    writer.append(torch.zeros(1000, 1, 100), range(1000))
+    writer.flush()
+    resource.setrlimit(*soft)
+    try:
+        with pytest.raises(TeacherLogitsError, match=r'1000 of 4000 rows are safe\. Make room'):
+            writer.append(torch.zeros(3000, 1, 100), range(3000))
+        writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert TeacherLogitsWriter(tmp_path / 'logits', MADE_OF).rows_done == 1000
+
+
+HOLD = """
+import sys, time
+from mmkendall.models.algorithms.teacher_logits import TeacherLogitsWriter
+writer = TeacherLogitsWriter(sys.argv[1], {made_of})
+print('held', flush=True)
+time.sleep(600)
+"""
+
+
+def test_two_builders_of_one_folder(tmp_path):
+    """The second ends with a sentence; a builder that was killed leaves no lock behind."""
+    code = HOLD.format(made_of=MADE_OF)
+    first = subprocess.Popen([sys.executable, '-c', code, tmp_path], stdout=subprocess.PIPE)
+    try:
+        assert first.stdout.readline() == b'held\n'
+        message = f'is being written by process {first.pid} on .*: wait until it is done, or name'
+        with pytest.raises(TeacherLogitsError, match=message):
+            TeacherLogitsWriter(tmp_path, MADE_OF)
+    finally:
+        first.kill()
+        first.wait()
+    TeacherLogitsWriter(tmp_path, MADE_OF).close()
+
+
+def test_classes_of_the_data_set_and_of_the_teacher(built, tmp_path, monkeypatch, capsys):
+    made_of = TeacherLogits(built / 'logits').meta['made_of']
+    assert made_of['dataset_classes'] == list('0123456789')
+    turned = {'train_dataloader.dataset.dataset.metainfo': dict(classes=tuple('9876543210'))}
+    with pytest.raises(TeacherLogitsError, match=r'whose classes are 0, 1, 2, .* another order'):
+        losses_and_gradients(*build(built, **turned))
+
+    monkeypatch.setattr(LogitDistill, 'teacher_classes', [tuple('9876543210')], raising=False)
+    assert call_tool(monkeypatch, TOOL, built / 'config.py', '--out', tmp_path / 'other') == 2
+    assert re.search(
+        r"teacher 0's checkpoint and the data set number the classes differently: '9' is class 0 "
+        r'of the first and class 9 of the second',
+        capsys.readouterr().err,
+    )
+
+
+def test_rows_that_repeat_are_noticed(built):
+    """Two FixedViews side by side count their rows alike; the images tell them apart."""
+    cfg = Config.fromfile(str(built / 'config.py'))
+    part = cfg.train_dataloader.dataset
+    other = copy.deepcopy(part)
+    other.dataset.indices = -SAMPLES
+    joined = DATASETS.build(dict(type='ConcatDataset', datasets=[part, other]))
+    model, _ = build(built)
+    rows = [0, SAMPLES]  # The first sample of each part.
+    batch = pseudo_collate([joined[row] for row in rows])
+    assert [sample.view_row for sample in batch['data_samples']] == [0, 0]
+    with pytest.raises(TeacherLogitsError, match=r'1 of 2 images .* join the data sets inside'):
+        model(**model.data_preprocessor(batch, True), mode='loss')
+
+
+def test_a_teacher_that_was_given_is_not_initialised_again(built):
+    """A model in memory, as mmpretrain.get_model gives it, alone and in a list."""
+    tool = load_tool(TOOL)
+    for several in (False, True):
+        cfg = Config.fromfile(str(built / 'config.py'))
+        torch.manual_seed(3)
+        teacher = MODELS.build(cfg.model.teacher)
+        before = weights_checksum(teacher)
+        cfg.model.teacher_ckpt = None
+        cfg.model.teacher = [dict(model=teacher)] if several else teacher
+        assert tool.build_model(cfg).teacher_checksums() == [before]
+
+
+def test_other_names_of_the_types(built, monkeypatch):
+    tool = load_tool(TOOL)
+    cfg = Config.fromfile(str(built / 'config.py'))
+    assert tool.is_kind('mmkendall.LogitDistill', MODELS, LogitDistill, cfg)
+    assert tool.is_kind(LogitDistill, MODELS, LogitDistill, cfg)
+    cfg.default_scope = 'mmkendall'
+    assert tool.is_kind('LogitDistill', MODELS, LogitDistill, cfg)
+    for other in ('mmrazor.SingleTeacherDistill', 'NoSuchThing', None, int):
+        assert not tool.is_kind(other, MODELS, LogitDistill, cfg)
+
+
 def test_refuses_configs_that_cannot_be_cached(built):
     mixup = dict(augments=dict(type='Mixup', alpha=0.2))
     options = {'model.data_preprocessor.batch_augments': mixup}
@@ -259,7 +504,7 @@ def test_trains_validates_and_exports_the_student(built, tmp_path, monkeypatch):
     last = [json.loads(line) for line in scalars if 'accuracy/top1' in line][-1]
     assert 'teacher.accuracy/top1' in last
 
-    checkpoint = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
+    checkpoint = load(work_dir / 'epoch_2.pth')
     assert not [name for name in checkpoint['state_dict'] if name.startswith('teacher')]
 
     convert = ('model_converters/student_from_distill.py', work_dir / 'epoch_2.pth', 'student.pth')
@@ -270,6 +515,6 @@ def test_trains_validates_and_exports_the_student(built, tmp_path, monkeypatch):
     assert call_tool(monkeypatch, *test, *options) == 0
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     assert metrics['accuracy/top1'] == pytest.approx(last['accuracy/top1'])
-    exported = torch.load(tmp_path / 'student.pth')
+    exported = load(tmp_path / 'student.pth')
     assert set(exported) == {'state_dict', 'meta'}
     MODELS.build(student.model).load_state_dict(exported['state_dict'], strict=True)

@@ -29,7 +29,7 @@ compat.apply()
 from mmengine.config import Config  # noqa: E402
 from mmengine.dataset import pseudo_collate  # noqa: E402
 from mmengine.device import get_device  # noqa: E402
-from mmengine.registry import MODELS, DefaultScope  # noqa: E402
+from mmengine.registry import MODELS, DefaultScope, Registry  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import (  # noqa: E402
     BarColumn,
@@ -38,8 +38,11 @@ from rich.progress import (  # noqa: E402
     TextColumn,
     TimeRemainingColumn,
 )
+from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
+from mmkendall.class_names import class_names  # noqa: E402
+from mmkendall.compat.safe_loading import UnreadableCheckpointError  # noqa: E402
 from mmkendall.datasets import FixedViews  # noqa: E402
 from mmkendall.engine.command_line import add_common_options, prepare_config  # noqa: E402
 from mmkendall.engine.distill_config import ConfigError, check_distill_config  # noqa: E402
@@ -48,6 +51,7 @@ from mmkendall.models.algorithms.teacher_logits import (  # noqa: E402
     DTYPES,
     TeacherLogitsError,
     TeacherLogitsWriter,
+    check_teacher_classes,
 )
 from mmkendall.registry import DATASETS  # noqa: E402
 
@@ -79,12 +83,12 @@ def check(cfg: Config, args: argparse.Namespace) -> None:
         if value is not None and value < least:
             raise ConfigError(f'--{name.replace("_", "-")} must be {least} or more, got {value}')
     kind = cfg.get('model', {}).get('type')
-    if kind != 'mmkendall.LogitDistill':
+    if not is_kind(kind, MODELS, LogitDistill, cfg):
         raise ConfigError(f"model.type must be 'mmkendall.LogitDistill', got {kind!r}")
     if args.out is None and cfg.model.get('teacher_logits') is None:
         raise ConfigError('model.teacher_logits must name a folder, got None; or pass --out')
     dataset = cfg.get('train_dataloader', {}).get('dataset', {})
-    if dataset.get('type') != 'mmkendall.FixedViews':
+    if not is_kind(dataset.get('type'), DATASETS, FixedViews, cfg):
         raise ConfigError(
             "train_dataloader.dataset.type must be 'mmkendall.FixedViews', so that every image "
             f'comes again as it was, got {dataset.get("type")!r}'
@@ -92,11 +96,27 @@ def check(cfg: Config, args: argparse.Namespace) -> None:
     check_distill_config(cfg)
 
 
+def is_kind(kind: str | type | None, registry: Registry, wanted: type, cfg: Config) -> bool:
+    """Whether a ``type`` of a config, by any of its names or as a class, is of a class."""
+    if isinstance(kind, str):
+        with registry.switch_scope_and_registry(cfg.get('default_scope')) as inner:
+            kind = inner.get(kind)
+    return isinstance(kind, type) and issubclass(kind, wanted)
+
+
 def build_model(cfg: Config) -> LogitDistill:
-    """The model with its teacher, on the device, reading no cache."""
+    """The model with its teacher, on the device, reading no cache.
+
+    Only what has no weights yet is initialised: a teacher that was given as a model, or with a
+    checkpoint, stays what it is.
+    """
     cfg.model.teacher_logits = None
+    given = cfg.model.teacher
+    entries = given if isinstance(given, (list, tuple)) else [{'model': given}]
     model = MODELS.build(cfg.model)
-    model.init_weights()
+    for entry, teacher in zip(entries, model.teachers, strict=True):
+        if not isinstance(entry['model'], nn.Module) and not teacher.is_init:
+            teacher.init_weights()
     return model.to(get_device()).eval()
 
 
@@ -122,11 +142,22 @@ def write_all(model: LogitDistill, dataset: FixedViews, folder: str, cfg, args, 
         'seed': dataset.seed,
         'dtype': args.dtype,
         'teachers': model.teacher_fingerprint(),
+        'dataset_classes': class_names(dataset.metainfo),
+        'teacher_classes': list(getattr(model, 'teacher_classes', [])),
     }
+    check_teacher_classes(made_of['dataset_classes'], made_of['teacher_classes'])
     first = model.data_preprocessor(pseudo_collate([dataset[0]]), True)
     logits = model.compute_teacher_logits(first['inputs'], first['data_samples'])
     made_of['classes'] = logits.shape[-1]
     writer = TeacherLogitsWriter(folder, made_of)
+    try:
+        return append_all(writer, model, dataset, cfg, args, console)
+    finally:
+        writer.close()
+
+
+def append_all(writer: TeacherLogitsWriter, model, dataset, cfg, args, console) -> int:
+    """Writes the rows that are missing, and returns how many that was."""
     begin = writer.rows_done
     if begin:
         console.print(f'{begin} of {dataset.num_rows} rows are there already.', soft_wrap=True)
@@ -164,7 +195,7 @@ def main() -> int:
             dataset = DATASETS.build(cfg.train_dataloader.dataset)
             dataset.full_init()
             written = write_all(model, dataset, folder, cfg, args, console)
-    except (ConfigError, TeacherLogitsError) as error:
+    except (ConfigError, UnreadableCheckpointError, TeacherLogitsError) as error:
         print(f'cache_teacher_logits.py: error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

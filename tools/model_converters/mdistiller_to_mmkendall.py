@@ -11,7 +11,6 @@ range: feed the network the same.
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -22,6 +21,8 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mmkendall.compat.safe_loading import UnreadableCheckpointError, load
+from mmkendall.engine.hooks.student_checkpoint import save_whole
 from mmkendall.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'models' / 'cifar100'
@@ -171,20 +172,32 @@ def expected_shapes(config_name: str, classifier: Tensor | None) -> dict[str, to
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The state dict under ``'model'`` in a checkpoint of mdistiller.
+    """The state dict of the network in a checkpoint of mdistiller.
+
+    It may be one of a bare network, as its downloads and ``student_best`` are, or one of the whole
+    distiller under DataParallel, as ``best``, ``latest`` and ``epoch_240`` are: then the student
+    is taken, which for a teacher that mdistiller trained is the teacher.
 
     Raises:
         ValueError: the file can't be read as a checkpoint, or holds no such state dict.
     """
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        checkpoint = load(path, 'cpu')
+    except (OSError, UnreadableCheckpointError) as error:
         raise ValueError(
             f'cannot read {path} as a checkpoint of plain weights: {error}'
         ) from error
     weights = checkpoint.get('model') if isinstance(checkpoint, Mapping) else None
     if not isinstance(weights, Mapping) or not all(map(torch.is_tensor, weights.values())):
         raise ValueError(f"{path} holds no state dict under the key 'model'")
+    for prefix in ('module.student.', 'student.', 'module.'):
+        of_network = {
+            key.removeprefix(prefix): value
+            for key, value in weights.items()
+            if key.startswith(prefix)
+        }
+        if of_network:
+            return of_network
     return weights
 
 
@@ -209,7 +222,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.exit(1, f'error: {error}\n')
     args.target.parent.mkdir(parents=True, exist_ok=True)
     meta = dict(architecture=args.architecture, source='mdistiller')
-    torch.save(dict(state_dict=state_dict, meta=meta), args.target)
+    save_whole(dict(state_dict=state_dict, meta=meta), str(args.target))
     print(f'wrote {args.target}: {len(state_dict)} tensors of {args.architecture}')
 
 

@@ -1,61 +1,22 @@
-"""Take the student out of a distillation checkpoint, so that its plain config loads it.
+"""Take the student out of a distillation checkpoint: the older name of export_student.py.
 
     python tools/model_converters/student_from_distill.py epoch_12.pth student.pth
-    python tools/test.py STUDENT_CONFIG student.pth
 
-Works on checkpoints of mmkendall.LogitDistill and of mmrazor's algorithms, which hold the student
-under ``architecture.``. The teacher, the distiller and the optimizer's state are left out. With
---ema the averaged weights of an EMAHook are taken.
+Other than there, the weights are those as trained, and --ema takes the averages of an EMAHook.
 """
 
 from __future__ import annotations
 
 import argparse
-import os.path as osp
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 from mmkendall import compat
 
 compat.apply()
 
-from mmengine.runner import CheckpointLoader, save_checkpoint  # noqa: E402
-
-PREFIX = 'architecture.'
-
-
-class CheckpointError(ValueError):
-    """A checkpoint without a student in it."""
-
-
-def student_state(checkpoint: dict, ema: bool) -> dict:
-    """The student's state dict, with the names of the plain student.
-
-    Args:
-        checkpoint: what was loaded from a file.
-        ema: take the averaged weights.
-
-    Raises:
-        CheckpointError: no averaged weights, or no student under ``architecture.``.
-    """
-    if ema:
-        if 'ema_state_dict' not in checkpoint:
-            raise CheckpointError('--ema: the checkpoint has no ema_state_dict')
-        averaged = checkpoint['ema_state_dict']
-        state = {name.removeprefix('module.'): value for name, value in averaged.items()}
-    else:
-        state = checkpoint.get('state_dict', checkpoint)
-    student = {
-        name.removeprefix(PREFIX): value
-        for name, value in state.items()
-        if name.startswith(PREFIX)
-    }
-    if not student:
-        top = sorted({name.partition('.')[0] for name in state})
-        raise CheckpointError(
-            f'no weights under {PREFIX!r}, so this is no distillation checkpoint; it has '
-            f'{", ".join(top)}'
-        )
-    return student
+from mmkendall.compat.safe_loading import UnreadableCheckpointError, load  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,24 +29,23 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
+    # The folder is no package.
+    spec = spec_from_file_location('export_student', Path(__file__).with_name('export_student.py'))
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    args.raw = False
     try:
-        if not osp.isfile(args.checkpoint):
-            raise CheckpointError(f'checkpoint {args.checkpoint!r} does not exist')
-        if osp.exists(args.out) and osp.samefile(args.checkpoint, args.out):
-            raise CheckpointError(f'out must be another file than checkpoint, got {args.out!r}')
-        checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-        student = student_state(checkpoint, args.ema)
-    except CheckpointError as error:
+        tool.check_options(args)
+        averaged = 'ema_state_dict' in load(args.checkpoint, 'cpu')
+        if args.ema and not averaged:
+            raise tool.ConfigError('--ema: the checkpoint has no ema_state_dict')
+        args.raw = averaged and not args.ema
+    except (tool.ConfigError, UnreadableCheckpointError, OSError) as error:
         print(f'student_from_distill.py: error: {error}', file=sys.stderr)
         return 2
-    result = {'state_dict': student}
-    # The classes' names, which mmpretrain's inferencers read.
-    meta = checkpoint.get('meta', {})
-    result['meta'] = {key: meta[key] for key in ('dataset_meta', 'epoch', 'iter') if key in meta}
-    save_checkpoint(result, args.out)
-    sizes = [osp.getsize(path) / 1e6 for path in (args.checkpoint, args.out)]
-    print(f'{args.out}: {len(student)} tensors, {sizes[0]:.1f} MB -> {sizes[1]:.1f} MB')
-    return 0
+    if args.raw:
+        print('The checkpoint holds averages too, which the validation measured: --ema takes them')
+    return tool.run('student_from_distill.py', args)
 
 
 if __name__ == '__main__':

@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import os.path as osp
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from mmengine.dist import get_dist_info
 from mmengine.evaluator import BaseMetric
-from mmengine.fileio import load
 
+from mmkendall.class_names import class_names, compare_classes
+from mmkendall.compat.safe_loading import load_pickle
 from mmkendall.functional import kendall_tau
 from mmkendall.registry import METRICS
+
+
+class TeacherResultsError(ValueError):
+    """A file of the teacher's predictions that the student can't be measured against."""
 
 
 @METRICS.register_module()
@@ -23,16 +30,24 @@ class KendallTau(BaseMetric):
         - ``kendall/tau_b_low``: the same over the half of the classes that the teacher puts
           lowest, to which a KL divergence gives next to no gradient.
 
+    A sample is found in the teacher's file by its ``sample_idx``. Where that repeats, as in a
+    ``ConcatDataset``, it is the one at the same place of the dataset. In both cases its label and
+    the name of its image must be the teacher's, and the classes must have the same numbers.
+
     Args:
         teacher_results: the teacher's predictions on the same dataset, as
-            ``tools/test.py CONFIG CHECKPOINT --out FILE.pkl`` writes them. With None nothing is
-            measured, so that a config can carry the metric and ``--cfg-options`` turn it on.
+            ``tools/test.py CONFIG CHECKPOINT --out FILE.pkl`` writes them; also those of a
+            ``DumpResults`` of mmengine, which do not say how the classes are called. With None
+            nothing is measured, so that a config can carry the metric and ``--cfg-options`` turn
+            it on.
         collect_device: ``'cpu'`` or ``'gpu'``, where processes exchange results.
         prefix: replaces ``kendall`` in the names of the metrics.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds no predictions, or lacks a sample.
+        UnreadableCheckpointError: the file holds what could run code, or is torn.
+        TeacherResultsError, ClassNamesError: the file holds no predictions, or those of other
+            samples or classes.
 
     Example::
 
@@ -58,13 +73,35 @@ class KendallTau(BaseMetric):
                 f'teacher_results {teacher_results!r} does not exist; write it with '
                 f'tools/test.py CONFIG CHECKPOINT --out {teacher_results}'
             )
-        results = load(teacher_results)
-        if not (isinstance(results, list) and results and 'pred_score' in results[0]):
-            raise ValueError(
+        results = load_pickle(teacher_results)
+        if not _are_predictions(results):
+            raise TeacherResultsError(
                 f'teacher_results {teacher_results!r} must be a list of predictions with '
                 'pred_score, as tools/test.py --out FILE.pkl writes it'
             )
-        self.teacher_scores = {result['sample_idx']: result['pred_score'] for result in results}
+        for place, result in enumerate(results):
+            score = result['pred_score']
+            if score.shape != results[0]['pred_score'].shape or not score.isfinite().all():
+                raise TeacherResultsError(
+                    f'teacher_results {teacher_results!r}: pred_score of prediction {place} must '
+                    f'hold {len(results[0]["pred_score"])} finite scores, got shape '
+                    f'{tuple(score.shape)}, {int(score.isfinite().sum())} of them finite'
+                )
+        self.teacher = results
+        self.places = {result['sample_idx']: place for place, result in enumerate(results)}
+        self.repeats = len(self.places) < len(results)
+
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict | None) -> None:
+        """Set as the loop is built, so that other classes end a training before it starts."""
+        self._dataset_meta = dataset_meta
+        if self.teacher_results is not None:
+            compare_classes(
+                f'teacher_results {self.teacher_results!r}',
+                class_names(self.teacher[0]),
+                'the dataset',
+                class_names(dataset_meta),
+            )
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Adds the tau-b of each sample of a batch to the results.
@@ -77,24 +114,81 @@ class KendallTau(BaseMetric):
             # A None that counts as one result: mmengine warns of a metric without results.
             self.results.extend(None for _ in data_samples)
             return
-        try:
-            teacher = torch.stack(
-                [self.teacher_scores[sample['sample_idx']] for sample in data_samples]
-            ).cpu()
-        except KeyError as missing:
-            raise ValueError(
-                f'teacher_results {self.teacher_results!r} lacks sample {missing}: it was made on '
-                'another dataset'
-            ) from missing
+        teacher = torch.stack(
+            [
+                self._of_teacher(sample, len(self.results) + index)['pred_score']
+                for index, sample in enumerate(data_samples)
+            ]
+        ).cpu()
         student = torch.stack([sample['pred_score'] for sample in data_samples]).cpu()
+        if student.shape != teacher.shape:
+            raise TeacherResultsError(
+                f'teacher_results {self.teacher_results!r} scores {teacher.shape[1]} classes, the '
+                f'model scores {student.shape[1]}: they must be the same'
+            )
         lowest = teacher.argsort(dim=1)[:, : (teacher.shape[1] + 1) // 2]
         tau = kendall_tau(student, teacher)
         tau_low = kendall_tau(student.gather(1, lowest), teacher.gather(1, lowest))
-        self.results.extend(zip(tau.tolist(), tau_low.tolist(), strict=True))
+        finite = student.isfinite().all(dim=1)
+        self.results.extend(zip(tau.tolist(), tau_low.tolist(), finite.tolist(), strict=True))
+
+    def _of_teacher(self, sample: dict, number: int) -> dict:
+        """The teacher's prediction for a sample, the one of this number in this process."""
+        if self.repeats:
+            # As mmengine's DefaultSampler deals them out and its collect_results puts them back.
+            rank, processes = get_dist_info()
+            place = (number * processes + rank) % len(self.teacher)
+        else:
+            place = self.places.get(sample['sample_idx'])
+        found = None if place is None else self.teacher[place]
+        if found is None or found['sample_idx'] != sample['sample_idx']:
+            reason = (
+                'its numbers repeat, so that only an equal order tells the samples apart'
+                if self.repeats
+                else 'it was made on another dataset'
+            )
+            raise TeacherResultsError(
+                f'teacher_results {self.teacher_results!r} lacks sample {sample["sample_idx"]}'
+                f'{f" at place {place}" if self.repeats else ""}: {reason}. Make it on the '
+                'dataset of this evaluation, without shuffling'
+            )
+        for name, identify in (('gt_label', _as_list), ('img_path', osp.basename)):
+            if name in found and name in sample:
+                theirs, ours = identify(found[name]), identify(sample[name])
+                if theirs != ours:
+                    raise TeacherResultsError(
+                        f'teacher_results {self.teacher_results!r} is of other data: {name} of '
+                        f'sample {sample["sample_idx"]} is {theirs} there and {ours} here. Make '
+                        'it on the dataset of this evaluation'
+                    )
+        return found
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """The means; a sample whose tau-b is undefined (a constant row) is left out."""
+        """The means; a sample whose tau-b is undefined (a constant row) is left out.
+
+        Scores of the student that are not finite make them NaN.
+        """
         if self.teacher_results is None:
             return {}
-        tau, tau_low = torch.tensor(results, dtype=torch.float64).nanmean(dim=0).tolist()
+        *taus, finite = zip(*results, strict=True)
+        if not all(finite):
+            return dict.fromkeys(('tau_b', 'tau_b_low'), float('nan'))
+        tau, tau_low = torch.tensor(taus, dtype=torch.float64).nanmean(dim=1).tolist()
         return {'tau_b': tau, 'tau_b_low': tau_low}
+
+
+def _are_predictions(results: Any) -> bool:
+    return (
+        isinstance(results, list)
+        and bool(results)
+        and all(
+            isinstance(result, dict)
+            and 'sample_idx' in result
+            and isinstance(result.get('pred_score'), torch.Tensor)
+            for result in results
+        )
+    )
+
+
+def _as_list(label: Any) -> Any:
+    return label.flatten().tolist() if isinstance(label, torch.Tensor) else label

@@ -385,6 +385,7 @@ class LogitDistill(BaseModel):
                 'teacher_logits need a training dataset of type mmkendall.FixedViews, which tells '
                 'which row of the logits belongs to an image'
             )
+        self._cache.check_classes(data_samples[0].get('view_classes'))
         logits = self._cache.read(
             [sample.view_row for sample in data_samples],
             [sample.view_crc for sample in data_samples],
