@@ -18,12 +18,14 @@ from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
+from mmkendall.engine.built_model import check_built_model  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
     leave_process_group,
     prepare_config,
 )
 from mmkendall.engine.distill_config import ConfigError  # noqa: E402
+from mmkendall.models.algorithms.loading import CheckpointError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,7 +69,15 @@ def main() -> int:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-    metrics = runner.test()
+    try:
+        check_built_model(runner, complete=True)
+        metrics = runner.test()
+    except ConfigError as error:
+        print(f'test.py: error: {error}', file=sys.stderr)
+        return 2
+    except CheckpointError as error:
+        print(f'test.py: error: checkpoint {args.checkpoint!r}: {error}', file=sys.stderr)
+        return 2
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
     del runner

@@ -36,3 +36,10 @@ def trainable_record(record: Any) -> Any:
     if isinstance(record, dict):
         return {key: trainable_record(item) for key, item in record.items()}
     return record
+
+
+def has_labels(data_samples: list | None) -> bool:
+    """Whether data samples of OpenMMLab hold a ground truth, of whatever task."""
+    if not data_samples:
+        return False
+    return any(name.lstrip('_').startswith('gt_') for name in data_samples[0].all_keys())
