@@ -66,17 +66,14 @@ def main() -> int:
         print(f'test.py: error: {error}', file=sys.stderr)
         return 2
     cfg.load_from = args.checkpoint
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    if args.out and args.out_item == 'pred':
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         check_built_model(runner, complete=True)
+        if args.out and args.out_item == 'pred':
+            runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
         metrics = runner.test()
-    except ConfigError as error:
+    except (ConfigError, CheckpointError) as error:
         print(f'test.py: error: {error}', file=sys.stderr)
-        return 2
-    except CheckpointError as error:
-        print(f'test.py: error: checkpoint {args.checkpoint!r}: {error}', file=sys.stderr)
         return 2
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)

@@ -107,15 +107,12 @@ def main() -> int:
     except ConfigError as error:
         print(f'train.py: error: {error}', file=sys.stderr)
         return 2
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         check_built_model(runner, complete=bool(cfg.get('resume')))
         runner.train()
-    except ConfigError as error:
+    except (ConfigError, CheckpointError) as error:
         print(f'train.py: error: {error}', file=sys.stderr)
-        return 2
-    except CheckpointError as error:
-        print(f'train.py: error: load_from {cfg.get("load_from")!r}: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f'\nStopped. Go on with: --resume --work-dir {cfg.work_dir}', file=sys.stderr)

@@ -27,4 +27,4 @@ def check_built_model(runner: Runner, complete: bool) -> None:
         lost = lost_augmentation(model.data_preprocessor, student)
         if lost:
             raise ConfigError(f'{lost}, or take mmkendall.LogitDistill, which takes it over')
-    watch_loading(runner.model, complete)
+    watch_loading(runner.model, complete, runner._load_from)

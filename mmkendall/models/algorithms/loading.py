@@ -38,6 +38,7 @@ class LoadingCheck:
         nested: also judge when the weights of a larger model are loaded. Defaults to True.
 
     Attributes:
+        source: the file that is loaded, for messages, None where unknown.
         missing, unexpected, mismatched: names of the module's tensors, after it was loaded.
         classes: names of the classes that the checkpoint was trained on, None where unknown.
     """
@@ -51,6 +52,7 @@ class LoadingCheck:
         nested: bool = True,
     ) -> None:
         self.name = name
+        self.source: str | None = None
         self.complete = complete
         self.finite = finite
         self.nested = nested
@@ -90,7 +92,7 @@ class LoadingCheck:
             total = sum(not name.endswith('num_batches_tracked') for name in module.state_dict())
             self._report(module, total, lost, [name[len(prefix) :] for name in given])
         if self.finite:
-            check_finite(module, self.name)
+            check_finite(module, f'{self.name}{self._from()}')
 
     def _report(self, module: nn.Module, total: int, lost: int, given: list[str]) -> None:
         parts = []
@@ -99,7 +101,7 @@ class LoadingCheck:
         if self.mismatched:
             parts.append(f'{len(self.mismatched)} have another shape ({some(self.mismatched)})')
         text = (
-            f'the checkpoint holds {total - lost} of the {total} tensors of the {self.name}, a '
+            f'the checkpoint{self._from()} holds {total - lost} of the {total} tensors of the {self.name}, a '
             f'{type(module).__name__}: {" and ".join(parts)}'
         )
         if self.complete or 2 * lost > total:
@@ -109,6 +111,9 @@ class LoadingCheck:
                 'this very config'
             )
         warn_once(f'{text}. These keep the values they had before')
+
+    def _from(self) -> str:
+        return f' {self.source!r}' if self.source else ''
 
 
 def some(names: list[str], most: int = 3) -> str:
@@ -168,12 +173,13 @@ def take_distilled_student(model: nn.Module, state: dict, prefix: str, *_) -> No
     print_log('The checkpoint is of a distillation: the student of it is taken', 'current')
 
 
-def watch_loading(model: nn.Module, complete: bool) -> LoadingCheck:
+def watch_loading(model: nn.Module, complete: bool, source: str | None = None) -> LoadingCheck:
     """Has a model checked whenever weights are loaded into it, as our tools do with any model.
 
     Args:
         model: a ``LogitDistill``, an algorithm of mmrazor, or any other model, wrapped or not.
         complete: every tensor of the student must come from the checkpoint, as for a test.
+        source: the checkpoint, for messages. Defaults to None, unknown.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
@@ -186,5 +192,5 @@ def watch_loading(model: nn.Module, complete: bool) -> LoadingCheck:
             model._register_load_state_dict_pre_hook(take_plain_student, with_module=True)
             check = LoadingCheck(student, 'student')
         model.__dict__['student_loading'] = check
-    check.complete = complete
+    check.complete, check.source = complete, source
     return check

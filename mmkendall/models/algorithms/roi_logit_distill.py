@@ -39,9 +39,9 @@ class RoILogitDistill(LogitDistill):
 
     Raises:
         TypeError: a detector without one RoI head that classifies boxes once.
-        ValueError: images without ground truth; ``distill_deliveries``, an ``input_size`` or ``teacher_logits``, none of which
-            can be: the student runs first, boxes are in its pixels, and they are others at each
-            iteration.
+        ValueError: images without ground truth; ``distill_deliveries``, an ``input_size`` or
+            ``teacher_logits``, none of which can be: the student runs first, boxes are in its
+            pixels, and they are others at each iteration.
 
     Example:
         ::

@@ -12,7 +12,7 @@ from mmengine.model import BaseModel, BaseModule, PretrainedInit
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmkendall.models.algorithms.loading import CheckpointError, LoadingCheck, check_finite
+from mmkendall.models.algorithms.loading import LoadingCheck, check_finite
 
 DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
 ENTRY = {
@@ -128,11 +128,8 @@ def build_teacher(entry: dict[str, Any]) -> tuple[BaseModel, LoadingCheck]:
     check = LoadingCheck(model, 'teacher', complete=True, finite=True)
     meta = {'dataset_meta': getattr(model, '_dataset_meta', None)}  # mmpretrain.get_model sets it.
     if entry['checkpoint'] is not None:
-        path = str(entry['checkpoint'])
-        try:
-            checkpoint = load_checkpoint(model, path, map_location='cpu', logger='silent')
-        except CheckpointError as error:
-            raise CheckpointError(f'teacher checkpoint {path!r}: {error}') from error
+        check.source = str(entry['checkpoint'])
+        checkpoint = load_checkpoint(model, check.source, map_location='cpu', logger='silent')
         meta = checkpoint.get('meta') or {}
         # Else the runner's init_weights would overwrite what was loaded.
         model._is_init = True

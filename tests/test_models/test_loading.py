@@ -1,0 +1,226 @@
+"""The weights that were named are those that are trained or tested; else the run ends."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import pytest
+import torch
+from mmengine.model import ExponentialMovingAverage
+from mmengine.registry import MODELS
+from mmengine.runner import Runner, load_checkpoint
+
+from mmkendall.engine.built_model import check_built_model
+from mmkendall.models.algorithms import loading
+from mmkendall.models.algorithms.loading import CheckpointError, LoadingCheck
+
+from ..conftest import call_tool
+from ..short_runs import DIGITS, PAIR, STUDENT, TEACHER, short_config, short_run
+
+EMA = [dict(type='mmengine.EMAHook', momentum=0.5)]
+MMRAZOR = {'model.type': 'mmrazor.SingleTeacherDistill'}
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory) -> dict[str, tuple[str, dict]]:
+    """Checkpoints of short runs, each with the student's weights under the plain names."""
+    made = {}
+    for name, config, options in (
+        ('teacher', TEACHER, {}),
+        ('student', STUDENT, {}),
+        ('distilled', PAIR, {'custom_hooks': EMA}),
+        ('mmrazor', PAIR, MMRAZOR),
+    ):
+        folder = tmp_path_factory.mktemp(name)
+        if name == 'distilled':
+            options['model.teacher_ckpt'] = made['teacher'][0]
+        short_run(config, folder, **options)
+        path = str(folder / 'epoch_1.pth')
+        state = torch.load(path)['state_dict']
+        prefix = 'architecture.' if config == PAIR else ''
+        student = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+        made[name] = (path, student)
+    return made
+
+
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+    """What is warned of, and none of it as said before."""
+    said = []
+    loading.warn_once.cache_clear()
+    monkeypatch.setattr(
+        loading, 'print_log', lambda text, logger, level=logging.INFO: said.append(text)
+    )
+    return said
+
+
+def same(module: torch.nn.Module, state: dict) -> bool:
+    return all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+
+
+def loaded_by_runner(config: str, checkpoint: str, folder, complete=False, **options) -> Runner:
+    runner = Runner.from_cfg(short_config(config, folder, load_from=checkpoint, **options))
+    check_built_model(runner, complete)
+    runner.call_hook('before_run')
+    runner.load_or_resume()
+    return runner
+
+
+@pytest.mark.parametrize('config', [PAIR, 'mmrazor', STUDENT])
+@pytest.mark.parametrize('name', ['student', 'distilled', 'mmrazor'])
+def test_a_student_is_found_wherever_it_is(runs, tmp_path, name, config, warnings):
+    path, expected = runs[name]
+    options = MMRAZOR if config == 'mmrazor' else {}
+    hooks = dict(custom_hooks=copy.deepcopy(EMA))
+    config = PAIR if config == 'mmrazor' else config
+    runner = loaded_by_runner(config, path, tmp_path, complete=True, **hooks, **options)
+    student = runner.model.architecture if config == PAIR else runner.model
+    assert same(student, expected)
+    # Nor does an averaged copy of the model start from other weights.
+    averaged = runner._hooks[[type(h).__name__ for h in runner._hooks].index('EMAHook')].ema_model
+    assert same(averaged.module.architecture if config == PAIR else averaged.module, expected)
+
+
+@pytest.mark.parametrize('config', [PAIR, 'mmrazor', STUDENT])
+def test_a_checkpoint_of_another_network_is_refused(runs, tmp_path, config):
+    options = MMRAZOR if config == 'mmrazor' else {}
+    config = PAIR if config == 'mmrazor' else config
+    with pytest.raises(
+        CheckpointError,
+        match=r"epoch_1.pth' holds 1 of the 102 tensors of the .*, a ImageClassifier: 101 have "
+        r'another shape \(backbone.conv1.weight, .* and 98 more\); it has backbone, head',
+    ):
+        loaded_by_runner(config, runs['teacher'][0], tmp_path, **options)
+
+
+@pytest.mark.parametrize('config', [PAIR, 'mmrazor'])
+def test_every_tool_says_so_in_a_sentence(runs, tmp_path, monkeypatch, capsys, config):
+    monkeypatch.chdir(tmp_path)
+    options = ['--work-dir', 'out', '--cfg-options', 'train_dataloader.dataset.indices=64']
+    options += ['train_cfg.max_epochs=1', f'model.teacher_ckpt={runs["teacher"][0]}']
+    if config == PAIR:
+        options += ['model.type=mmkendall.LogitDistill']
+    wrong = runs['teacher'][0]
+    commands = (
+        ['train.py', DIGITS / PAIR, *options, f'load_from={wrong}'],
+        ['test.py', DIGITS / PAIR, wrong, *options],
+        ['test.py', DIGITS / STUDENT, wrong, '--work-dir', 'out'],
+    )
+    for command in commands:
+        assert call_tool(monkeypatch, *command) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f'{command[0]}: error: the checkpoint {wrong!r} holds 1 of the 102 ' in error
+    assert call_tool(monkeypatch, 'test.py', DIGITS / PAIR, runs['student'][0], *options) == 0
+
+
+def test_a_head_for_other_classes_is_left_with_one_warning(runs, tmp_path, warnings):
+    head = {'model.architecture.head.num_classes': 7, 'model.teacher.head.num_classes': 7}
+    runner = loaded_by_runner(PAIR, runs['student'][0], tmp_path, **head)
+    state = runner.model.architecture.state_dict()
+    assert torch.equal(state['backbone.conv1.weight'], runs['student'][1]['backbone.conv1.weight'])
+    (warning,) = [text for text in warnings if 'holds' in text]
+    assert '100 of the 102 tensors' in warning
+    assert '2 have another shape (head.fc.weight, head.fc.bias)' in warning
+    loaded_by_runner(PAIR, runs['student'][0], tmp_path, **head)
+    assert len([text for text in warnings if 'holds' in text]) == 1
+    with pytest.raises(CheckpointError, match='100 of the 102'):
+        loaded_by_runner(PAIR, runs['student'][0], tmp_path, complete=True, **head)
+
+
+def test_names_with_a_wrappers_prefix(runs):
+    """DistributedDataParallel's and an average's own state dicts, as torch writes them."""
+    path, expected = runs['student']
+    student = MODELS.build(short_config(STUDENT, '').model)
+    load_checkpoint(student, path)
+    averaged = ExponentialMovingAverage(student)
+    averaged.update_parameters(student)
+    model = MODELS.build(short_config(PAIR, '').model)
+    model.load_state_dict(averaged.state_dict(), strict=False)
+    assert same(model.architecture, expected)
+    averaged = ExponentialMovingAverage(model)
+    averaged.load_state_dict(torch.load(path)['state_dict'], strict=False)
+    assert same(averaged.module.architecture, expected)
+
+
+def test_init_cfg_is_checked_too(runs):
+    cfg = short_config(PAIR, '').model
+    cfg.architecture.init_cfg = dict(type='Pretrained', checkpoint=runs['distilled'][0])
+    model = MODELS.build(cfg)
+    model.init_weights()
+    assert same(model.architecture, runs['distilled'][1])
+    cfg.architecture.init_cfg.checkpoint = runs['teacher'][0]
+    with pytest.raises(CheckpointError, match='holds 1 of the 102 tensors of the student'):
+        MODELS.build(cfg).init_weights()
+    del cfg.architecture.init_cfg
+    cfg.teacher.init_cfg = dict(type='Pretrained', checkpoint=runs['student'][0])
+    with pytest.raises(CheckpointError, match='holds 1 of the 102 tensors of the teacher'):
+        MODELS.build(cfg).init_weights()
+
+
+@pytest.fixture
+def teacher(runs):
+    """The content of the teacher's checkpoint, and a function that builds a model with it."""
+    checkpoint = torch.load(runs['teacher'][0])
+
+    def build(folder):
+        path = str(folder / 'changed.pth')
+        torch.save(checkpoint, path)
+        cfg = short_config(PAIR, folder).model
+        cfg.teacher_ckpt = path
+        return MODELS.build(cfg)
+
+    return checkpoint, build
+
+
+def test_what_came_of_a_teachers_checkpoint_is_kept(teacher, tmp_path):
+    checkpoint, build = teacher
+    checkpoint['state_dict']['aux_head.weight'] = torch.ones(1)
+    model = build(tmp_path)
+    (check,) = model.teacher_loading
+    assert (check.missing, check.mismatched) == ([], [])
+    assert check.unexpected == ['aux_head.weight']
+    assert model.teacher_classes == [tuple('0123456789')]
+
+
+def test_teacher_checkpoints_that_end_the_run(teacher, runs, tmp_path):
+    checkpoint, build = teacher
+    del checkpoint['state_dict']['head.fc.bias']
+    with pytest.raises(CheckpointError, match=r'101 of the 102 .* 1 are missing \(head.fc.bias\)'):
+        build(tmp_path)
+    checkpoint['state_dict'] = copy.deepcopy(runs['teacher'][1])
+    checkpoint['state_dict']['backbone.bn1.running_var'][2] = torch.nan
+    with pytest.raises(CheckpointError, match=r'1 of the 16 values of backbone.bn1.running_var'):
+        build(tmp_path)
+    checkpoint['state_dict'] = runs['student'][1]
+    with pytest.raises(CheckpointError, match=r"changed.pth' holds 1 of the 102 .* teacher"):
+        build(tmp_path)
+
+
+def test_the_student_of_a_distillation_can_teach(runs):
+    cfg = short_config(PAIR, '').model
+    cfg.teacher = copy.deepcopy(cfg.architecture)
+    cfg.teacher_ckpt = runs['distilled'][0]
+    assert same(MODELS.build(cfg).teacher, runs['distilled'][1])
+
+
+def test_a_checkpoint_with_another_teacher_is_said(runs, tmp_path, warnings):
+    cfg = short_config(PAIR, tmp_path).model
+    cfg.teacher_ckpt = runs['teacher'][0]
+    load_checkpoint(MODELS.build(cfg), runs['mmrazor'][0])
+    assert [text for text in warnings if 'has other weights than the teacher' in text]
+    warnings.clear()
+    load_checkpoint(MODELS.build(cfg), runs['distilled'][0])
+    assert not [text for text in warnings if 'has other weights' in text]
+
+
+def test_names_that_a_models_own_hooks_translate_are_no_fault():
+    """A position embedding of another size is resized as it is loaded."""
+    vit = dict(type='mmpretrain.VisionTransformer', arch='deit-tiny', patch_size=16)
+    models = [
+        MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=dict(**vit, img_size=size)))
+        for size in (32, 64)
+    ]
+    check = LoadingCheck(models[1], 'model', complete=True)
+    models[1].load_state_dict(models[0].state_dict())
+    assert check.mismatched == check.missing == []
