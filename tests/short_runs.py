@@ -18,7 +18,7 @@ NUMBER = itertools.count()
 
 
 def short_config(name: str, work_dir: Path, **options) -> Config:
-    """A digits config that trains one epoch on 64 images, in two batches, and validates nothing."""
+    """A digits config of one epoch on 64 images, in two batches, and without a validation."""
     cfg = Config.fromfile(str(DIGITS / name))
     if name == PAIR:
         cfg.model.type = 'mmkendall.LogitDistill'

@@ -101,8 +101,8 @@ class LoadingCheck:
         if self.mismatched:
             parts.append(f'{len(self.mismatched)} have another shape ({some(self.mismatched)})')
         text = (
-            f'the checkpoint{self._from()} holds {total - lost} of the {total} tensors of the {self.name}, a '
-            f'{type(module).__name__}: {" and ".join(parts)}'
+            f'the checkpoint{self._from()} holds {total - lost} of the {total} tensors of the '
+            f'{self.name}, a {type(module).__name__}: {" and ".join(parts)}'
         )
         if self.complete or 2 * lost > total:
             holds = some(sorted({name.partition('.')[0] for name in given})) or 'nothing'
