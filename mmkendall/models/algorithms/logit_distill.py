@@ -240,12 +240,16 @@ class LogitDistill(PassesOn, BaseModel):
         Raises:
             NotImplementedError: the student does not tell.
         """
-        if not hasattr(self.architecture, 'get_layer_depth'):
-            raise NotImplementedError(
-                'layer-wise learning-rate decay needs a student with get_layer_depth, and a '
-                f'{type(self.architecture).__name__} has none'
-            )
-        return self.architecture.get_layer_depth(param_name.removeprefix('architecture.'))
+        student = self.architecture
+        try:
+            if hasattr(student, 'get_layer_depth'):
+                return student.get_layer_depth(param_name.removeprefix('architecture.'))
+        except NotImplementedError:
+            student = getattr(student, 'backbone', student)
+        raise NotImplementedError(
+            'layer-wise learning-rate decay needs a student that tells how deep a layer is '
+            f'(get_layer_depth), and a {type(student).__name__} does not'
+        )
 
     def train(self, mode: bool = True) -> LogitDistill:
         """Sets the mode of everything but the teachers, which stay in eval mode."""
