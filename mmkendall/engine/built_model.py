@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmengine.model import is_model_wrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.runner import Runner
 
 from mmkendall.engine.distill_config import ConfigError
@@ -19,7 +20,8 @@ def check_built_model(runner: Runner, complete: bool) -> None:
             test or to resume; else half of them.
 
     Raises:
-        ConfigError: a setting of the wrapped student would be lost.
+        ConfigError: a setting of the wrapped student would be lost, or learning rates that go by
+            the names of a plain model.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     student = model._modules.get('architecture')
@@ -27,4 +29,22 @@ def check_built_model(runner: Runner, complete: bool) -> None:
         lost = lost_augmentation(model.data_preprocessor, student)
         if lost:
             raise ConfigError(f'{lost}, or take mmkendall.LogitDistill, which takes it over')
+        check_constructor(runner.cfg.get('optim_wrapper') or {})
     watch_loading(runner.model, complete, runner._load_from)
+
+
+def check_constructor(optim_wrapper: dict) -> None:
+    """Raises ConfigError for mmdet's and mmseg's layer-wise decay under a distillation.
+
+    They know a layer by names that begin with ``backbone.``, and the student's begin with
+    ``architecture.``: every layer would be taken for the last, and nothing would decay.
+    """
+    name = optim_wrapper.get('constructor')
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.get(name) if isinstance(name, str) else name
+    package = getattr(constructor, '__module__', '').partition('.')[0]
+    if package in ('mmdet', 'mmseg') and 'Decay' in constructor.__name__:
+        raise ConfigError(
+            f"optim_wrapper.constructor {constructor.__name__} of {package} knows a detector's "
+            'layers by their names, which a distillation changes: it would give all of them the '
+            'same rate. Give rates with paramwise_cfg.custom_keys instead'
+        )

@@ -16,8 +16,12 @@ from mmpretrain.models.losses import CrossEntropyLoss
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from mmkendall.datasets import Digits
+from mmkendall.engine.built_model import check_constructor
+from mmkendall.engine.distill_config import ConfigError
 from mmkendall.models import LogitDistill
 from mmkendall.models.algorithms import loading
+from mmkendall.models.algorithms.student_settings import warn_of_own_steps
 
 from ..conftest import call_tool
 from ..short_runs import DIGITS, PAIR, TEACHER, short_config, short_run
@@ -137,6 +141,57 @@ def test_layer_wise_learning_rates_are_those_of_the_student_alone():
 # ---- hooks that change something in mid-run ----
 
 
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(custom_hooks=[dict(type='mmpretrain.SetAdaptiveMarginsHook')]),
+        dict(
+            custom_hooks=[
+                dict(
+                    type='mmpretrain.WarmupParamHook',
+                    param_name='loss_weight', module_name='head.loss_module', warmup_epochs=10,
+                ),
+                dict(type='mmpretrain.PreciseBNHook', num_samples=64),
+                dict(type='mmpretrain.EMAHook', momentum=0.1),
+                dict(type='mmengine.EMAHook', strict_load=True),
+            ]
+        ),
+        dict(activation_checkpointing=['backbone.layer4'], efficient_conv_bn_eval=['backbone']),
+    ],
+)  # fmt: skip
+def test_hooks_find_the_students_parts(options, tmp_path, monkeypatch):
+    # mmpretrain's own datasets have it, and the hook of the margins asks for it.
+    labels = [0] * 90 + list(range(10))
+    monkeypatch.setattr(Digits, 'get_gt_labels', lambda self: labels, raising=False)
+    cfg = short_config(PAIR, tmp_path, **options)
+    if 'Margins' in str(options):
+        cfg.model.architecture.head = dict(
+            type='mmpretrain.ArcFaceClsHead', num_classes=10, in_channels=32
+        )
+        cfg.model.distiller.student_recorders.fc.source = 'head.norm_product'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    student = runner.model.architecture
+    if 'Margins' in str(options):
+        assert len(set(student.head.margins.tolist())) > 1
+    if 'Warmup' in str(options):
+        assert student.head.loss_module.loss_weight < 0.1
+    if 'efficient' in str(options):
+        assert 'forward' in vars(student.backbone)
+        assert 'forward' in vars(student.backbone.layer4)
+
+
+@pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
+def test_learning_rates_by_a_detectors_names_are_refused(package, tmp_path):
+    class LearningRateDecayOptimizerConstructor:
+        __module__ = f'{package}.engine.optimizers'
+
+    cfg = short_config(PAIR, tmp_path)
+    cfg.optim_wrapper.constructor = LearningRateDecayOptimizerConstructor
+    with pytest.raises(ConfigError, match=f'Constructor of {package} knows'):
+        check_constructor(cfg.optim_wrapper)
+
+
 def test_a_loss_that_a_hook_puts_in_is_the_students(tmp_path):
     hook = dict(
         type='mmpretrain.SwitchRecipeHook',
@@ -249,14 +304,45 @@ def test_a_data_preprocessor_without_a_type_is_of_the_students(tmp_path):
         build_anew(architecture=Bare(), data_preprocessor=dict(mean=[0.0]))
 
 
-def test_a_normalization_of_the_students_own_is_said_to_be_unused(monkeypatch):
-    said = []
+@pytest.fixture
+def said(monkeypatch) -> list[str]:
+    """What is warned of, and none of it as said before."""
+    texts = []
     loading.warn_once.cache_clear()
-    monkeypatch.setattr(loading, 'print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr(loading, 'print_log', lambda text, *_: texts.append(text))
+    return texts
+
+
+def test_settings_of_the_students_own_preprocessor_are_said_to_be_unused(said):
     architecture = config().architecture
-    architecture.data_preprocessor = dict(mean=[1.0], std=[2.0])
-    build_anew(architecture=architecture)
-    assert len([text for text in said if 'data_preprocessor' in text]) == 1
+    architecture.data_preprocessor = dict(mean=[1.0], std=[2.0], pad_value=3)
+    build(architecture=architecture)
+    (text,) = said
+    assert 'are not used' in text
+    assert 'pad_value, Normalization(mean=(1.0,), std=(2.0,)' in text
+
+
+def test_steps_of_the_students_own_are_said_to_be_unused(said):
+    class OwnSteps(Bare):
+        def train_step(self, data, optim_wrapper):
+            return {}
+
+    warn_of_own_steps(OwnSteps())
+    warn_of_own_steps(Bare())
+    assert [text for text in said if text.startswith('train_step of the OwnSteps')] == said
+
+
+def test_a_random_teacher_is_said(said):
+    model = build()
+    for _ in range(2):
+        model(*batch(), mode='loss')
+    assert len([text for text in said if 'random weights' in text]) == 1
+    said.clear()
+    loading.warn_once.cache_clear()
+    other = build()
+    other.load_state_dict(model.state_dict())
+    other(*batch(), mode='loss')
+    assert not said
 
 
 # ---- no labels ----

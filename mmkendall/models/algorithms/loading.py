@@ -38,6 +38,7 @@ class LoadingCheck:
         nested: also judge when the weights of a larger model are loaded. Defaults to True.
 
     Attributes:
+        loaded: whether weights have been loaded.
         source: the file that is loaded, for messages, None where unknown.
         missing, unexpected, mismatched: names of the module's tensors, after it was loaded.
         classes: names of the classes that the checkpoint was trained on, None where unknown.
@@ -56,6 +57,7 @@ class LoadingCheck:
         self.complete = complete
         self.finite = finite
         self.nested = nested
+        self.loaded = False
         self.missing: list[str] = []
         self.unexpected: list[str] = []
         self.mismatched: list[str] = []
@@ -91,6 +93,7 @@ class LoadingCheck:
         if lost:
             total = sum(not name.endswith('num_batches_tracked') for name in module.state_dict())
             self._report(module, total, lost, [name[len(prefix) :] for name in given])
+        self.loaded = True
         if self.finite:
             check_finite(module, f'{self.name}{self._from()}')
 

@@ -15,7 +15,8 @@ class PassesOn(nn.Module):
     together, else what was found in the student would be set where nobody looks.
 
     Names with a leading underscore, and so what Python and torch look for when they copy, pickle
-    or print, are of the object itself; so is what is set while it is built.
+    or print, are of the object itself; so is what is set while it is built, and ``module``, by
+    which mmengine knows the wrappers of torch.
     """
 
     _built = False
@@ -39,6 +40,7 @@ class PassesOn(nn.Module):
         own = self.__dict__
         return (
             not name.startswith('_')
+            and name != 'module'
             and name not in own
             and not hasattr(type(self), name)
             and 'architecture' in own.get('_modules', {})

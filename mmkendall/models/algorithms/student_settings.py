@@ -8,6 +8,10 @@ from torch import nn
 from mmkendall.models.algorithms.loading import warn_once
 from mmkendall.models.algorithms.teacher_input import Normalization, normalizes
 
+# Of data preprocessors, and of BaseModel.
+SETTINGS = ('pad_size_divisor', 'pad_value', 'to_onehot')
+STEPS = ('train_step', 'val_step', 'test_step', 'parse_losses')
+
 
 def fill_in(data_preprocessor: dict | nn.Module | None, student: BaseModel) -> dict | nn.Module:
     """The data preprocessor of the wrapping model, with the type that the student would take.
@@ -40,6 +44,7 @@ def adopt_settings(ours: nn.Module, student: BaseModel) -> None:
     Raises:
         ValueError: the student has batch augmentation, and ours cannot have any.
     """
+    warn_of_own_steps(student)
     own = student.data_preprocessor
     if own is ours:
         return
@@ -54,11 +59,32 @@ def adopt_settings(ours: nn.Module, student: BaseModel) -> None:
             ours.num_classes = getattr(own, 'num_classes', None) or getattr(
                 getattr(student, 'head', None), 'num_classes', None
             )
+    unused = [name for name in SETTINGS if differs(name, own, ours)]
     if normalizes(own) and Normalization.of(own) != Normalization.of(ours):
+        unused.append(f'{Normalization.of(own)}, in place of {Normalization.of(ours)}')
+    if unused and (normalizes(own) or getattr(own, 'to_onehot', False)):
         warn_once(
-            f"the architecture's own data_preprocessor ({Normalization.of(own)}) is not used: the "
-            f"model's is ({Normalization.of(ours)}), for student and teacher"
+            "settings of the architecture's own data_preprocessor are not used, as the model's is "
+            f'the one that runs, for student and teacher: {", ".join(unused)}'
         )
+
+
+def warn_of_own_steps(student: BaseModel) -> None:
+    """Says which methods of a training step a student has changed: its wrapper's own run."""
+    kind = type(student)
+    changed = [name for name in STEPS if getattr(kind, name) is not getattr(BaseModel, name)]
+    if changed:
+        warn_once(
+            f'{", ".join(changed)} of the {kind.__name__} are not used: the model that '
+            "distils runs the student's forward in steps of its own"
+        )
+
+
+def differs(name: str, one: nn.Module, other: nn.Module) -> bool:
+    """Whether two modules have a setting and not the same."""
+    return (
+        hasattr(one, name) and hasattr(other, name) and getattr(one, name) != getattr(other, name)
+    )
 
 
 def lost_augmentation(data_preprocessor: nn.Module, student: nn.Module) -> str | None:
