@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from mmengine.model import is_model_wrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, load_checkpoint
+from torch import nn
 
 from mmkendall.engine.distill_config import ConfigError
-from mmkendall.models.algorithms.loading import watch_loading
+from mmkendall.models import LogitDistill
+from mmkendall.models.algorithms.loading import (
+    RANDOM_TEACHER,
+    LoadingCheck,
+    warn_once,
+    watch_loading,
+)
 from mmkendall.models.algorithms.student_settings import lost_augmentation
+from mmkendall.models.algorithms.teachers import has_pretrained_weights
 
 
 def check_built_model(runner: Runner, complete: bool) -> None:
@@ -22,6 +30,7 @@ def check_built_model(runner: Runner, complete: bool) -> None:
     Raises:
         ConfigError: a setting of the wrapped student would be lost, or learning rates that go by
             the names of a plain model.
+        CheckpointError: the teacher's checkpoint is of another model.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     student = model._modules.get('architecture')
@@ -30,7 +39,33 @@ def check_built_model(runner: Runner, complete: bool) -> None:
         if lost:
             raise ConfigError(f'{lost}, or take mmkendall.LogitDistill, which takes it over')
         check_constructor(runner.cfg.get('optim_wrapper') or {})
+        if not isinstance(model, LogitDistill):
+            check_teacher(
+                model, runner.cfg.get('model') or {}, runner._load_from or runner._resume
+            )
     watch_loading(runner.model, complete, runner._load_from)
+
+
+def check_teacher(model: nn.Module, config: dict, may_be_loaded: bool) -> None:
+    """Checks the teacher of an algorithm of mmrazor, which loads what fits and says no more.
+
+    Args:
+        model: an algorithm of mmrazor.
+        config: its config.
+        may_be_loaded: a checkpoint follows, which may hold the teacher.
+
+    Raises:
+        CheckpointError: ``teacher_ckpt`` is of another model, or there is a NaN in it.
+    """
+    teacher, path = model._modules.get('teacher'), config.get('teacher_ckpt')
+    if teacher is None:
+        return
+    if path:
+        check = LoadingCheck(teacher, 'teacher', complete=True, finite=True)
+        check.source = path
+        load_checkpoint(teacher, path, map_location='cpu', logger='silent')
+    elif not (may_be_loaded or teacher.is_init or has_pretrained_weights(teacher)):
+        warn_once(RANDOM_TEACHER)
 
 
 def check_constructor(optim_wrapper: dict) -> None:

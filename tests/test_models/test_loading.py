@@ -62,6 +62,8 @@ def same(module: torch.nn.Module, state: dict) -> bool:
 def loaded_by_runner(config: str, checkpoint: str, folder, complete=False, **options) -> Runner:
     runner = Runner.from_cfg(short_config(config, folder, load_from=checkpoint, **options))
     check_built_model(runner, complete)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner.call_hook('before_run')
     runner.load_or_resume()
     return runner
@@ -195,6 +197,31 @@ def test_teacher_checkpoints_that_end_the_run(teacher, runs, tmp_path):
     checkpoint['state_dict'] = runs['student'][1]
     with pytest.raises(CheckpointError, match=r"changed.pth' holds 1 of the 102 .* teacher"):
         build(tmp_path)
+
+
+def test_the_teacher_of_mmrazors_algorithm_is_checked_by_the_tools(runs, tmp_path, monkeypatch):
+    said = []
+    loading.warn_once.cache_clear()
+    monkeypatch.setattr(loading, 'print_log', lambda text, *_: said.append(text))
+    for path in (runs['teacher'][0], None, runs['student'][0]):
+        cfg = short_config(PAIR, tmp_path, **MMRAZOR, **{'model.teacher_ckpt': path})
+        runner = Runner.from_cfg(cfg)
+        if path != runs['student'][0]:
+            check_built_model(runner, complete=False)
+            assert len(said) == (path is None)
+    with pytest.raises(CheckpointError, match='holds 1 of the 102 tensors of the teacher'):
+        check_built_model(runner, complete=False)
+
+
+def test_a_run_goes_on_from_its_own_checkpoint_alone(runs, tmp_path):
+    options = dict(resume=True, custom_hooks=copy.deepcopy(EMA))
+    options['model.teacher_ckpt'] = runs['teacher'][0]
+    runner = loaded_by_runner(PAIR, runs['distilled'][0], tmp_path, complete=True, **options)
+    assert runner.epoch == 1
+    # The average is what the checkpoint has under the plain names: mmengine swaps the two.
+    assert not same(runner.model.architecture, runs['distilled'][1])
+    with pytest.raises(CheckpointError, match='holds 1 of the 102'):
+        loaded_by_runner(PAIR, runs['teacher'][0], tmp_path, complete=True, **options)
 
 
 def test_the_student_of_a_distillation_can_teach(runs):

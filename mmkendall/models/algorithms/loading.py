@@ -15,6 +15,11 @@ from torch import Tensor, nn
 STUDENT = 'architecture.'
 MISMATCH = re.compile(r'size mismatch for (\S+):')
 
+RANDOM_TEACHER = (
+    'a teacher has random weights: neither teacher_ckpt, nor checkpoint in a list of teachers, '
+    'nor an init_cfg of type Pretrained names its checkpoint, and none that holds it was loaded'
+)
+
 
 class CheckpointError(ValueError):
     """A checkpoint that is not of the model it was loaded into."""

@@ -15,7 +15,12 @@ from mmkendall.models.algorithms.checkpoints import (
     warn_of_another_teacher,
     weights_checksum,
 )
-from mmkendall.models.algorithms.loading import LoadingCheck, take_plain_student, warn_once
+from mmkendall.models.algorithms.loading import (
+    RANDOM_TEACHER,
+    LoadingCheck,
+    take_plain_student,
+    warn_once,
+)
 from mmkendall.models.algorithms.passing_on import PassesOn
 from mmkendall.models.algorithms.records import (
     build_recorders,
@@ -467,11 +472,7 @@ class LogitDistill(PassesOn, BaseModel):
     def _warn_of_random_teachers(self) -> None:
         for given, check in zip(self._given, self.teacher_loading, strict=True):
             if not given and not check.loaded:
-                warn_once(
-                    'a teacher has random weights: neither teacher_ckpt, nor checkpoint in a list '
-                    'of teachers, nor an init_cfg of type Pretrained names its checkpoint, and '
-                    'none that holds it was loaded'
-                )
+                warn_once(RANDOM_TEACHER)
 
     def _record_live(self, inputs: Tensor, data_samples: list | None) -> None:
         self._warn_of_random_teachers()
