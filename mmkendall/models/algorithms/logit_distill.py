@@ -23,6 +23,8 @@ from mmkendall.models.algorithms.loading import (
 )
 from mmkendall.models.algorithms.passing_on import PassesOn
 from mmkendall.models.algorithms.records import (
+    LEFT_BEHIND,
+    UNLABELLED,
     build_recorders,
     forbid_inplace,
     has_labels,
@@ -40,6 +42,7 @@ from mmkendall.models.algorithms.teachers import (
     has_pretrained_weights,
     teacher_entries,
 )
+from mmkendall.models.algorithms.unused_parameters import use_all_parameters
 from mmkendall.registry import MODELS
 
 
@@ -302,49 +305,19 @@ class LogitDistill(PassesOn, BaseModel):
             self._check_student_records(mode)
             distill_losses = self._compute_distill_losses()
             losses.update({f'distill.{name}': loss for name, loss in distill_losses.items()})
-        self._use_all_parameters(losses)
+        trained = [*self.distiller.parameters()]
+        if not self.calculate_student_loss:
+            trained += self.architecture.parameters()
+        use_all_parameters(losses, trained)
         return losses
 
-    def _use_all_parameters(self, losses: dict[str, Any]) -> None:
-        """Adds nothing to a loss, by way of every parameter that may be in none of them.
-
-        DistributedDataParallel stops at a parameter without a gradient: the distiller's once
-        distillation has stopped or where no loss uses a connector, the student's where its own
-        loss is left out. An empty slice sums up to 0, whatever the values are.
-        """
-        trained = next((name for name in losses if 'loss' in name), None)
-        if trained is None:
-            raise RuntimeError(
-                'nothing is left to train: distillation was stopped, and calculate_student_loss '
-                'is False'
-                if self.distillation_stopped
-                else 'nothing is trained: no loss has "loss" in its name, got '
-                f'{", ".join(losses) or "none"}'
-            )
-        parameters = [*self.distiller.parameters()]
-        if not self.calculate_student_loss:
-            parameters += self.architecture.parameters()
-        parameters = [p if p.dim() else p.reshape(1) for p in parameters if p.requires_grad]
-        if parameters:
-            nothing = sum(parameter[:0].sum() for parameter in parameters)
-            value = losses[trained]
-            several = isinstance(value, (list, tuple))
-            losses[trained] = [value[0] + nothing, *value[1:]] if several else value + nothing
-
     def _check_student_records(self, mode: str) -> None:
-        recorders = self.distiller.student_recorders
         for name in self._recorders_read(from_student=True):
-            recorder = recorders.get_recorder(name)
+            recorder = self.distiller.student_recorders.get_recorder(name)
             if not recorder.data_buffer:
                 raise RuntimeError(
                     f'student recorder {name!r} (source {recorder.source!r}) recorded nothing: '
-                    + (
-                        "the images have no labels, so the student ran in mode='tensor', without "
-                        'its loss. Give labels, or record what comes before the loss'
-                        if mode == 'tensor'
-                        else 'its source did not run. A hook that puts another module in its '
-                        "place, such as SwitchRecipeHook's loss, leaves the recorder behind"
-                    )
+                    + (UNLABELLED if mode == 'tensor' else LEFT_BEHIND)
                 )
 
     @torch.no_grad()
