@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.runner import Runner, load_checkpoint
@@ -12,11 +13,11 @@ from mmkendall.models import LogitDistill
 from mmkendall.models.algorithms.loading import (
     RANDOM_TEACHER,
     LoadingCheck,
+    has_pretrained_weights,
     warn_once,
     watch_loading,
 )
 from mmkendall.models.algorithms.student_settings import lost_augmentation
-from mmkendall.models.algorithms.teachers import has_pretrained_weights
 
 
 def check_built_model(runner: Runner, complete: bool) -> None:
@@ -28,8 +29,8 @@ def check_built_model(runner: Runner, complete: bool) -> None:
             test or to resume; else half of them.
 
     Raises:
-        ConfigError: a setting of the wrapped student would be lost, or learning rates that go by
-            the names of a plain model.
+        ConfigError: a setting of the wrapped student would be lost, learning rates that go by
+            the names of a plain model, or a hook that would end the run later.
         CheckpointError: the teacher's checkpoint is of another model.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -39,6 +40,7 @@ def check_built_model(runner: Runner, complete: bool) -> None:
         if lost:
             raise ConfigError(f'{lost}, or take mmkendall.LogitDistill, which takes it over')
         check_constructor(runner.cfg.get('optim_wrapper') or {})
+        check_hooks(model, runner.hooks)
         if not isinstance(model, LogitDistill):
             check_teacher(
                 model, runner.cfg.get('model') or {}, runner._load_from or runner._resume
@@ -66,6 +68,43 @@ def check_teacher(model: nn.Module, config: dict, may_be_loaded: bool) -> None:
         load_checkpoint(teacher, path, map_location='cpu', logger='silent')
     elif not (may_be_loaded or teacher.is_init or has_pretrained_weights(teacher)):
         warn_once(RANDOM_TEACHER)
+
+
+def check_hooks(model: nn.Module, hooks: list[Hook]) -> None:
+    """Raises ConfigError for a change that a hook is going to make and the model cannot take."""
+    for hook in hooks:
+        name = type(hook).__name__
+        if name == 'StopDistillHook' and not getattr(model, 'calculate_student_loss', True):
+            raise ConfigError(
+                f'StopDistillHook ends distillation at epoch {hook.stop_epoch}, and '
+                'model.calculate_student_loss is False: nothing would be left to train'
+            )
+        if name != 'SwitchRecipeHook':
+            continue
+        for epoch, recipe in hook.schedule.items():
+            changed = [key for key in ('batch_augments', 'train_pipeline') if recipe.get(key)]
+            if changed and getattr(model, 'teacher_logits', None) is not None:
+                raise ConfigError(
+                    f'SwitchRecipeHook changes {" and ".join(changed)} at epoch {epoch}, and '
+                    'model.teacher_logits are of the images as they were before: train with a '
+                    'live teacher, model.teacher_logits=None'
+                )
+            behind = [
+                f'{key} ({recorder.source})'
+                for key, recorder in student_recorders(model).items()
+                if f'{recorder.source}.'.startswith('head.loss_module.')
+            ]
+            if 'loss' in recipe and behind:
+                raise ConfigError(
+                    f'SwitchRecipeHook puts another loss into the head at epoch {epoch}, and '
+                    f'student recorders would be left at the old one: {", ".join(behind)}'
+                )
+
+
+def student_recorders(model: nn.Module) -> dict:
+    """The student's recorders of an algorithm that has a distiller, by name."""
+    manager = getattr(getattr(model, 'distiller', None), 'student_recorders', None)
+    return getattr(manager, 'recorders', {})
 
 
 def check_constructor(optim_wrapper: dict) -> None:

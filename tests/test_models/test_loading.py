@@ -160,6 +160,24 @@ def test_init_cfg_is_checked_too(runs):
         MODELS.build(cfg).init_weights()
 
 
+def test_init_cfg_of_a_part_is_checked_too(runs, tmp_path):
+    path, state = runs['student']
+    for prefix in ('backbone.', None):
+        part = dict(type='Pretrained', checkpoint=path, prefix=prefix)
+        plain = short_config(STUDENT, tmp_path, **{'model.backbone.init_cfg': part})
+        pair = short_config(PAIR, tmp_path, **{'model.architecture.backbone.init_cfg': part})
+        runner = Runner.from_cfg(plain)
+        check_built_model(runner, complete=False)
+        for name, model in (('model', runner.model), ('student', MODELS.build(pair.model))):
+            if prefix is None:
+                message = f'holds 0 of the 100 tensors of the {name}, backbone, .* it has backbone'
+                with pytest.raises(CheckpointError, match=message):
+                    model.init_weights()
+            else:
+                model.init_weights()
+                assert torch.equal(model.backbone.conv1.weight, state['backbone.conv1.weight'])
+
+
 @pytest.fixture
 def teacher(runs):
     """The content of the teacher's checkpoint, and a function that builds a model with it."""

@@ -10,14 +10,14 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS
+from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 from mmpretrain.models.losses import CrossEntropyLoss
 from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmkendall.datasets import Digits
-from mmkendall.engine.built_model import check_constructor
+from mmkendall.engine.built_model import check_constructor, check_hooks
 from mmkendall.engine.distill_config import ConfigError
 from mmkendall.models import LogitDistill
 from mmkendall.models.algorithms import loading
@@ -32,6 +32,9 @@ SWITCH = dict(
     type='mmpretrain.SwitchRecipeHook',
     schedule=[dict(action_epoch=2, batch_augments=dict(augments=dict(type='Mixup', alpha=1.0)))],
 )
+
+
+NEW_LOSS = dict(action_epoch=1, loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=0.0))
 
 
 class Bare(BaseModel):
@@ -181,6 +184,34 @@ def test_hooks_find_the_students_parts(options, tmp_path, monkeypatch):
         assert 'forward' in vars(student.backbone.layer4)
 
 
+@pytest.mark.parametrize(
+    ('hook', 'model', 'message'),
+    [
+        (dict(type='mmrazor.StopDistillHook', stop_epoch=3), {}, None),
+        (
+            dict(type='mmrazor.StopDistillHook', stop_epoch=3),
+            dict(calculate_student_loss=False),
+            'at epoch 3, and .* nothing would be left to train',
+        ),
+        (SWITCH, {}, None),
+        (SWITCH, dict(teacher_logits='folder'), 'changes batch_augments at epoch 2'),
+        (
+            dict(type='mmpretrain.SwitchRecipeHook', schedule=[NEW_LOSS]),
+            dict(losses=('DKDLoss',)),
+            r'another loss .* at epoch 1, .* gt_labels \(head.loss_module\)',
+        ),
+        (dict(type='mmpretrain.SwitchRecipeHook', schedule=[NEW_LOSS]), {}, None),
+    ],
+)
+def test_hooks_that_would_end_the_run_later(hook, model, message):
+    model = build(**model)
+    if message is None:
+        check_hooks(model, [HOOKS.build(hook)])
+        return
+    with pytest.raises(ConfigError, match=message):
+        check_hooks(model, [HOOKS.build(hook)])
+
+
 @pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
 def test_learning_rates_by_a_detectors_names_are_refused(package, tmp_path):
     class LearningRateDecayOptimizerConstructor:
@@ -193,10 +224,7 @@ def test_learning_rates_by_a_detectors_names_are_refused(package, tmp_path):
 
 
 def test_a_loss_that_a_hook_puts_in_is_the_students(tmp_path):
-    hook = dict(
-        type='mmpretrain.SwitchRecipeHook',
-        schedule=[dict(action_epoch=1, loss=dict(type='CrossEntropyLoss', loss_weight=0.0))],
-    )
+    hook = dict(type='mmpretrain.SwitchRecipeHook', schedule=[NEW_LOSS])
     runner = short_run(PAIR, tmp_path, custom_hooks=[hook])
     assert runner.model.architecture.head.loss_module.loss_weight == 0.0
     assert runner.message_hub.get_scalar('train/student.loss').current() == 0.0

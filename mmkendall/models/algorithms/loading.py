@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseTTAModel, PretrainedInit, is_model_wrapper
 from torch import Tensor, nn
 
 # Where distillation algorithms, ours and mmrazor's, have the student.
@@ -151,6 +151,25 @@ def check_finite(model: nn.Module, name: str) -> None:
             )
 
 
+def watch_parts(model: nn.Module, name: str) -> None:
+    """Has the parts checked that load a checkpoint of their own: a backbone, say."""
+    for path, part in model.named_modules():
+        if path and has_pretrained_weights(part):
+            configs = part.init_cfg if isinstance(part.init_cfg, list) else [part.init_cfg]
+            check = LoadingCheck(part, f'{name}, {path}', nested=False)
+            check.source = configs[-1].get('checkpoint')
+
+
+def has_pretrained_weights(module: nn.Module) -> bool:
+    """Whether ``init_cfg`` of the module itself loads a checkpoint."""
+    config = getattr(module, 'init_cfg', None)
+    configs = config if isinstance(config, list) else [config]
+    return any(
+        isinstance(config, dict) and config.get('type') in ('Pretrained', PretrainedInit)
+        for config in configs
+    )
+
+
 def take_plain_student(model: nn.Module, state: dict, prefix: str, *_) -> None:
     """A load_state_dict pre-hook: a plain student's weights go to ``architecture.``, in place."""
     for name in list(state):
@@ -196,9 +215,11 @@ def watch_loading(model: nn.Module, complete: bool, source: str | None = None) -
         student = model._modules.get('architecture')
         if student is None:
             check = LoadingCheck(model, 'model')
+            watch_parts(model, 'model')
         else:
             model._register_load_state_dict_pre_hook(take_plain_student, with_module=True)
             check = LoadingCheck(student, 'student')
+            watch_parts(student, 'student')
         model.__dict__['student_loading'] = check
     check.complete, check.source = complete, source
     return check

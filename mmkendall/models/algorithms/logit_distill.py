@@ -18,8 +18,10 @@ from mmkendall.models.algorithms.checkpoints import (
 from mmkendall.models.algorithms.loading import (
     RANDOM_TEACHER,
     LoadingCheck,
+    has_pretrained_weights,
     take_plain_student,
     warn_once,
+    watch_parts,
 )
 from mmkendall.models.algorithms.passing_on import PassesOn
 from mmkendall.models.algorithms.records import (
@@ -39,7 +41,6 @@ from mmkendall.models.algorithms.teachers import (
     build_model,
     build_teacher,
     check_autocast,
-    has_pretrained_weights,
     teacher_entries,
 )
 from mmkendall.models.algorithms.unused_parameters import use_all_parameters
@@ -212,6 +213,7 @@ class LogitDistill(PassesOn, BaseModel):
             keep_narrow_convolutions_contiguous(self.architecture)
         self._prepare_recorders(distiller, [entry['recorders'] for entry in entries])
         self.student_loading = LoadingCheck(student, 'student')
+        watch_parts(student, 'student')
         self.teacher_loading = [check for _, check in built]
         self._register_load_state_dict_pre_hook(take_plain_student, with_module=True)
         self._register_load_state_dict_pre_hook(warn_of_another_teacher, with_module=True)

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel, BaseModule, PretrainedInit
+from mmengine.model import BaseModel, BaseModule
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmkendall.models.algorithms.loading import LoadingCheck, check_finite
+from mmkendall.models.algorithms.loading import (
+    LoadingCheck,
+    check_finite,
+    has_pretrained_weights,
+    watch_parts,
+)
 
 DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
 ENTRY = {
@@ -126,6 +131,7 @@ def build_teacher(entry: dict[str, Any]) -> tuple[BaseModel, LoadingCheck]:
     """
     model = build_model(entry['model'], 'teacher')
     check = LoadingCheck(model, 'teacher', complete=True, finite=True)
+    watch_parts(model, 'teacher')
     meta = {'dataset_meta': getattr(model, '_dataset_meta', None)}  # mmpretrain.get_model sets it.
     if entry['checkpoint'] is not None:
         check.source = str(entry['checkpoint'])
@@ -144,16 +150,6 @@ def class_names(meta: dict) -> tuple[str, ...] | None:
     dataset = meta.get('dataset_meta') or {}
     classes = dataset.get('classes') or meta.get('CLASSES')
     return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) and classes else None
-
-
-def has_pretrained_weights(model: nn.Module) -> bool:
-    """Whether ``init_cfg`` of the module itself loads a checkpoint."""
-    config = getattr(model, 'init_cfg', None)
-    configs = config if isinstance(config, list) else [config]
-    return any(
-        isinstance(config, dict) and config.get('type') in ('Pretrained', PretrainedInit)
-        for config in configs
-    )
 
 
 @cache
