@@ -34,6 +34,8 @@ def check_built_model(runner: Runner, complete: bool) -> None:
         CheckpointError: the teacher's checkpoint is of another model.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not isinstance(model, nn.Module):
+        return  # A FlexibleRunner builds it later; a LogitDistill checks what it loads by itself.
     student = model._modules.get('architecture')
     if student is not None:
         lost = lost_augmentation(model.data_preprocessor, student)
@@ -73,13 +75,14 @@ def check_teacher(model: nn.Module, config: dict, may_be_loaded: bool) -> None:
 def check_hooks(model: nn.Module, hooks: list[Hook]) -> None:
     """Raises ConfigError for a change that a hook is going to make and the model cannot take."""
     for hook in hooks:
-        name = type(hook).__name__
-        if name == 'StopDistillHook' and not getattr(model, 'calculate_student_loss', True):
+        # By name, as the packages that have them need not be there.
+        kinds = {kind.__name__ for kind in type(hook).__mro__}
+        if 'StopDistillHook' in kinds and not getattr(model, 'calculate_student_loss', True):
             raise ConfigError(
                 f'StopDistillHook ends distillation at epoch {hook.stop_epoch}, and '
                 'model.calculate_student_loss is False: nothing would be left to train'
             )
-        if name != 'SwitchRecipeHook':
+        if 'SwitchRecipeHook' not in kinds:
             continue
         for epoch, recipe in hook.schedule.items():
             changed = [key for key in ('batch_augments', 'train_pipeline') if recipe.get(key)]

@@ -10,6 +10,7 @@ import torch
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from mmengine.runner import Runner, load_checkpoint
+from mmpretrain import get_model
 
 from mmkendall.engine.built_model import check_built_model
 from mmkendall.models.algorithms import loading
@@ -201,6 +202,16 @@ def test_what_came_of_a_teachers_checkpoint_is_kept(teacher, tmp_path):
     assert (check.missing, check.mismatched) == ([], [])
     assert check.unexpected == ['aux_head.weight']
     assert model.teacher_classes == [tuple('0123456789')]
+
+
+def test_classes_of_teachers(runs):
+    path = runs['teacher'][0]
+    cfg = short_config(PAIR, '').model
+    config = cfg.teacher.to_dict()
+    hub = get_model(str(DIGITS / TEACHER), pretrained=path)
+    cfg.pop('teacher_ckpt')
+    cfg.teacher = [dict(model=config, checkpoint=path), dict(model=hub), dict(model=config)]
+    assert MODELS.build(cfg).teacher_classes == [tuple('0123456789')] * 2 + [None]
 
 
 def test_teacher_checkpoints_that_end_the_run(teacher, runs, tmp_path):
