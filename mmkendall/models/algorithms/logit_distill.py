@@ -198,7 +198,6 @@ class LogitDistill(PassesOn, BaseModel):
             entry['checkpoint'] is not None or has_pretrained_weights(model)
             for entry, model in zip(entries, models, strict=True)
         ]
-
         self._given = [
             model.is_init or reloadable
             for model, reloadable in zip(models, self._reloadable, strict=True)
