@@ -22,7 +22,6 @@ import mmengine  # noqa: E402
 from mmengine.config import Config, ConfigDict  # noqa: E402
 from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
-from mmengine.model import is_model_wrapper  # noqa: E402
 from mmengine.registry import MODELS, RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
@@ -32,6 +31,7 @@ from mmkendall.class_names import (  # noqa: E402
     compare_classes,
 )
 from mmkendall.compat.safe_loading import UnreadableCheckpointError  # noqa: E402
+from mmkendall.engine.built_model import check_built_model  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
     leave_process_group,
@@ -39,6 +39,7 @@ from mmkendall.engine.command_line import (  # noqa: E402
 )
 from mmkendall.engine.distill_config import ConfigError  # noqa: E402
 from mmkendall.evaluation.metrics.kendall_tau import TeacherResultsError  # noqa: E402
+from mmkendall.models.algorithms.loading import CheckpointError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -134,8 +135,8 @@ class MergePredictions(Hook):
         runner.model = MODELS.build(dict(**self.tta_model, module=runner.model))
 
 
-class CheckpointFits(Hook):
-    """Ends a test before its first batch if the checkpoint is of another model or dataset."""
+class SameClasses(Hook):
+    """Ends a test before its first batch if the checkpoint was trained on other classes."""
 
     # After an EMAHook has copied the model.
     priority = 'VERY_LOW'
@@ -143,58 +144,23 @@ class CheckpointFits(Hook):
     def __init__(self, checkpoint: str) -> None:
         self.checkpoint = checkpoint
         self.classes: tuple[str, ...] | None = None
-        self.holds: list[str] = []
-        # Lists of mmengine, which it fills as it loads.
-        self.missing: list[str] = []
-        self.errors: list[str] = []
-
-    def before_run(self, runner: Runner) -> None:
-        self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self.model._register_load_state_dict_pre_hook(self._keep_lists)
-
-    def _keep_lists(self, state, prefix, metadata, strict, missing, unexpected, errors) -> None:
-        self.missing, self.errors = missing, errors
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self.classes = class_names(checkpoint.get('meta'))
-        self.holds = list(checkpoint.get('state_dict', checkpoint))
 
     def before_test(self, runner: Runner) -> None:
-        # What predicts; a buffer of constants that an older version did not store is no loss.
-        needed = [name for name, _ in self.model.named_parameters()]
-        needed += [name for name, _ in self.model.named_buffers() if '.running_' in name]
-        if hasattr(self.model, 'architecture'):
-            needed = [name for name in needed if name.startswith('architecture.')]
-        misfits = ' '.join(self.errors)
-        absent = [name for name in needed if name in self.missing or f' {name}:' in misfits]
-        if absent:
-            raise ConfigError(
-                f'checkpoint {self.checkpoint!r} does not fit: {len(absent)} of {len(needed)} '
-                f'weights that the model predicts with are not in it or have another shape, '
-                f'{", ".join(absent[:3])}{", ..." if len(absent) > 3 else ""}. {self._remedy()}'
-            )
         compare_classes(
             f'checkpoint {self.checkpoint!r}', self.classes,
             'the test dataset', class_names(runner.test_loop.evaluator.dataset_meta),
         )  # fmt: skip
-
-    def _remedy(self) -> str:
-        distilled = any(name.startswith('architecture.') for name in self.holds)
-        if distilled and not hasattr(self.model, 'architecture'):
-            return (
-                'It is of a distillation: take the student out with '
-                'tools/model_converters/export_student.py, or test it under its own config'
-            )
-        if hasattr(self.model, 'architecture') and not distilled:
-            return 'It is of no distillation: test it under the config that it was trained by'
-        return 'Test it under the config that it was trained by'
 
 
 def test(cfg: Config, args: argparse.Namespace) -> None:
     """Tests, and writes what was asked for."""
     cfg.load_from, cfg.resume = args.checkpoint, False
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.register_hook(CheckpointFits(args.checkpoint))
+    check_built_model(runner, complete=True)
+    runner.register_hook(SameClasses(args.checkpoint))
     if args.tta:
         runner.register_hook(MergePredictions(cfg.tta_model))
     if args.out and args.out_item == 'pred':
@@ -214,6 +180,7 @@ def main() -> int:
             enable_tta(cfg)
         test(cfg, args)
     except (
+        CheckpointError,
         ConfigError,
         UnreadableCheckpointError,
         ClassNamesError,

@@ -22,6 +22,7 @@ from mmengine.logging import print_log  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
+from mmkendall.engine.built_model import check_built_model  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
     leave_process_group,
@@ -33,6 +34,7 @@ from mmkendall.engine.distill_config import (  # noqa: E402
     check_distill_config,
     parse_rank_options,
 )
+from mmkendall.models.algorithms.loading import CheckpointError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -105,9 +107,13 @@ def main() -> int:
     except ConfigError as error:
         print(f'train.py: error: {error}', file=sys.stderr)
         return 2
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        check_built_model(runner, complete=bool(cfg.get('resume')))
         runner.train()
+    except (ConfigError, CheckpointError) as error:
+        print(f'train.py: error: {error}', file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f'\nStopped. Go on with: --resume --work-dir {cfg.work_dir}', file=sys.stderr)
         return 130

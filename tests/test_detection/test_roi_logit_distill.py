@@ -194,6 +194,34 @@ def test_it_predicts_as_the_student():
     assert len(model.teacher_val_step(raw_batch())) == 2
 
 
+def test_images_without_boxes_are_refused():
+    model = build(calculate_student_loss=False)
+    batch = model.data_preprocessor(raw_batch(), training=True)
+    samples = [type(sample)(metainfo=sample.metainfo) for sample in batch['data_samples']]
+    with pytest.raises(ValueError, match='needs images with ground-truth boxes'):
+        model(batch['inputs'], samples, mode='loss')
+
+
+def test_parts_of_the_student_are_found_and_set_there():
+    model = build()
+    assert model.roi_head is model.student.roi_head
+    # mmdet's YOLOXModeSwitchHook sets such an attribute of a head.
+    model.rpn_head.use_l1 = True
+    assert model.student.rpn_head.use_l1
+    assert model.with_rpn
+    with pytest.raises(NotImplementedError, match='a FasterRCNN does not'):
+        model.get_layer_depth('architecture.backbone.conv1.weight')
+
+
+def test_every_trained_parameter_has_a_gradient():
+    model = build(calculate_student_loss=False)
+    batch = model.data_preprocessor(raw_batch(), training=True)
+    losses = model(**batch, mode='loss')
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
 def test_other_detectors_are_refused():
     cascade = detector('cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py')
     with pytest.raises(TypeError, match=r'teacher must be .* got a CascadeRCNN with a'):

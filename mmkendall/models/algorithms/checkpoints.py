@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from mmkendall.models.algorithms.loading import warn_once
+
 if TYPE_CHECKING:
     from mmkendall.models.algorithms.logit_distill import LogitDistill
 
@@ -45,3 +47,23 @@ def allow_missing_teacher(model: LogitDistill, incompatible_keys) -> None:
         absent = [name for name in missing if name.removeprefix('module.') in names]
         if model._reloadable[index] and len(absent) == len(names):
             missing[:] = [name for name in missing if name not in absent]
+
+
+def warn_of_another_teacher(model: LogitDistill, state: dict, prefix: str, *_) -> None:
+    """Says that a checkpoint's teacher takes the place of one that was given with its weights."""
+    several = len(model.teachers) > 1
+    for index, teacher in enumerate(model.teachers):
+        of_teacher = f'{prefix}teacher.{index}.' if several else f'{prefix}teacher.'
+        if not (model._given[index] and teacher.is_init):
+            continue
+        differs = any(
+            of_teacher + name in state
+            and not torch.equal(state[of_teacher + name].to(value), value)
+            for name, value in teacher.state_dict().items()
+        )
+        if differs:
+            warn_once(
+                f"the checkpoint's {of_teacher.rstrip('.')} has other weights than the teacher "
+                'that model.teacher gives, and takes its place. Remove its keys, or load the '
+                'student alone, if it should not'
+            )

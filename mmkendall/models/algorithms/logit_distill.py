@@ -5,16 +5,34 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, ModuleList
 from torch import Tensor, nn
 
 from mmkendall.models.algorithms.channels_last import keep_narrow_convolutions_contiguous
 from mmkendall.models.algorithms.checkpoints import (
     allow_missing_teacher,
     drop_teacher,
+    warn_of_another_teacher,
     weights_checksum,
 )
-from mmkendall.models.algorithms.records import build_recorders, forbid_inplace, trainable_record
+from mmkendall.models.algorithms.loading import (
+    RANDOM_TEACHER,
+    LoadingCheck,
+    has_pretrained_weights,
+    take_plain_student,
+    warn_once,
+    watch_parts,
+)
+from mmkendall.models.algorithms.passing_on import PassesOn
+from mmkendall.models.algorithms.records import (
+    LEFT_BEHIND,
+    UNLABELLED,
+    build_recorders,
+    forbid_inplace,
+    has_labels,
+    trainable_record,
+)
+from mmkendall.models.algorithms.student_settings import adopt_settings, fill_in
 from mmkendall.models.algorithms.teacher_input import TeacherInput
 from mmkendall.models.algorithms.teacher_logits import TeacherLogits
 from mmkendall.models.algorithms.teachers import (
@@ -23,14 +41,14 @@ from mmkendall.models.algorithms.teachers import (
     build_model,
     build_teacher,
     check_autocast,
-    has_pretrained_weights,
     teacher_entries,
 )
+from mmkendall.models.algorithms.unused_parameters import use_all_parameters
 from mmkendall.registry import MODELS
 
 
 @MODELS.register_module()
-class LogitDistill(BaseModel):
+class LogitDistill(PassesOn, BaseModel):
     """Distils the logits of frozen teachers into a student, with mmrazor's distillers.
 
     A stand-in for mmrazor's ``SingleTeacherDistill``: change ``type``, keep the rest. Other than
@@ -51,6 +69,10 @@ class LogitDistill(BaseModel):
     For KL that has the gradient of one teacher whose probabilities are the weighted mean; for a
     ranking loss it makes each teacher's ranking count by its weight. Averaging logits would let
     the teacher with the largest logits decide, averaging probabilities would fix a temperature.
+
+    It stands for its student: attributes that it lacks are read and set there, so that hooks find
+    ``model.head``. A checkpoint of the plain student loads as well as one of a distillation; what
+    is of neither is refused. Models given as objects keep their weights.
 
     A teacher whose ``data_preprocessor`` has a mean sees images normalised by it, made from the
     student's (see :class:`TeacherInput`); another one sees the student's input.
@@ -73,7 +95,8 @@ class LogitDistill(BaseModel):
         save_teacher: keep the teacher's weights in checkpoints. A teacher that has no checkpoint
             of its own (``teacher_ckpt``, ``checkpoint`` or ``init_cfg`` of type Pretrained) is
             kept in any case. Checkpoints of both kinds load. Defaults to False.
-        calculate_student_loss: add the student's own loss. Defaults to True.
+        calculate_student_loss: add the student's own loss. Without it images need no labels, if
+            the losses record nothing that the student's loss computes. Defaults to True.
         channels_last: run student and teacher in the memory format that convolutions like best
             on many devices. Equal up to rounding; a loss that calls ``view`` on a student's
             feature map may refuse it. Strided 1x1 convolutions of a student's few channels stay
@@ -82,16 +105,23 @@ class LogitDistill(BaseModel):
         teacher_module_inplace: leave inplace activations of the teacher. Defaults to False, so
             that no record is overwritten.
         module_inplace: the same for the student. Defaults to False.
-        data_preprocessor: of the student; config or module. Defaults to None, its own.
+        data_preprocessor: config or module, completed by what the student says: the type if it
+            has none, batch augmentation (``train_cfg.augments``). Defaults to None, the student's.
         init_cfg: of mmengine's ``BaseModel``. Defaults to None.
         teacher_trainable, teacher_norm_eval, student_trainable: taken so that configs of
             ``SingleTeacherDistill`` load; only its defaults (False, True, True) are possible.
 
     Raises:
         TypeError, ValueError: an option that cannot be, when it is built.
-        RuntimeError: a teacher's recorder recorded nothing, at the first iteration.
+        CheckpointError: a ValueError; a checkpoint, of a teacher or loaded later, that is of
+            another model.
+        RuntimeError: a recorder recorded nothing, or nothing is left to train, at an iteration.
         ValueError: the device does not know ``teacher_dtype``, likewise.
         TeacherLogitsError: cached logits are of other images or of another teacher.
+
+    Attributes:
+        teacher_loading: a :class:`LoadingCheck` each teacher, with what came of its checkpoint.
+        student_loading: that of the student.
 
     Example:
         ::
@@ -142,10 +172,9 @@ class LogitDistill(BaseModel):
         entries = teacher_entries(teacher, teacher_ckpt)
 
         student = build_model(architecture, 'architecture')
-        if data_preprocessor is None:
-            data_preprocessor = student.data_preprocessor
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(fill_in(data_preprocessor, student), init_cfg)
         self.architecture = student
+        adopt_settings(self.data_preprocessor, student)
         self.distiller = build(distiller)
         self.teacher_dtype = teacher_dtype
         self.save_teacher = save_teacher
@@ -154,8 +183,10 @@ class LogitDistill(BaseModel):
         # mmrazor's StopDistillHook sets it.
         self.distillation_stopped = False
 
-        models = [build_teacher(entry) for entry in entries]
-        self.teacher = models[0] if len(models) == 1 else nn.ModuleList(models)
+        built = [build_teacher(entry) for entry in entries]
+        models = [model for model, _ in built]
+        # mmengine's list, which initialises what is in it.
+        self.teacher = models[0] if len(models) == 1 else ModuleList(models)
         self.teacher.requires_grad_(False)
         total = sum(entry['weight'] for entry in entries)
         self.teacher_weights = [entry['weight'] / total for entry in entries]
@@ -167,6 +198,10 @@ class LogitDistill(BaseModel):
             entry['checkpoint'] is not None or has_pretrained_weights(model)
             for entry, model in zip(entries, models, strict=True)
         ]
+        self._given = [
+            model.is_init or reloadable
+            for model, reloadable in zip(models, self._reloadable, strict=True)
+        ]
 
         if not module_inplace:
             forbid_inplace(self.architecture)
@@ -176,6 +211,11 @@ class LogitDistill(BaseModel):
             self.to(memory_format=torch.channels_last)
             keep_narrow_convolutions_contiguous(self.architecture)
         self._prepare_recorders(distiller, [entry['recorders'] for entry in entries])
+        self.student_loading = LoadingCheck(student, 'student')
+        watch_parts(student, 'student')
+        self.teacher_loading = [check for _, check in built]
+        self._register_load_state_dict_pre_hook(take_plain_student, with_module=True)
+        self._register_load_state_dict_pre_hook(warn_of_another_teacher, with_module=True)
         self._register_state_dict_hook(drop_teacher)
         self.register_load_state_dict_post_hook(allow_missing_teacher)
 
@@ -183,6 +223,7 @@ class LogitDistill(BaseModel):
         self._cache: TeacherLogits | None = None
         if teacher_logits is not None:
             self._check_cacheable()
+        self._built = True
 
     @property
     def student(self) -> BaseModel:
@@ -193,6 +234,31 @@ class LogitDistill(BaseModel):
     def teachers(self) -> list[BaseModel]:
         """The teachers, also if there is one."""
         return list(self.teacher) if isinstance(self.teacher, nn.ModuleList) else [self.teacher]
+
+    @property
+    def teacher_classes(self) -> list[tuple[str, ...] | None]:
+        """The classes that each teacher's checkpoint names in its meta, None where unknown."""
+        return [check.classes for check in self.teacher_loading]
+
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Depth of a parameter's layer and of all, for layer-wise learning-rate decay.
+
+        Args:
+            param_name: one of this model. Other than the student's are as deep as its head.
+
+        Raises:
+            NotImplementedError: the student does not tell.
+        """
+        student = self.architecture
+        try:
+            if hasattr(student, 'get_layer_depth'):
+                return student.get_layer_depth(param_name.removeprefix('architecture.'))
+        except NotImplementedError:
+            student = getattr(student, 'backbone', student)
+        raise NotImplementedError(
+            'layer-wise learning-rate decay needs a student that tells how deep a layer is '
+            f'(get_layer_depth), and a {type(student).__name__} does not'
+        )
 
     def train(self, mode: bool = True) -> LogitDistill:
         """Sets the mode of everything but the teachers, which stay in eval mode."""
@@ -226,19 +292,34 @@ class LogitDistill(BaseModel):
             self._record_live(inputs, data_samples)
 
         distiller.set_deliveries_override(True)
+        mode = 'loss' if self.calculate_student_loss or has_labels(data_samples) else 'tensor'
         with distiller.student_recorders, distiller.deliveries:
-            student_losses = self.architecture(inputs, data_samples, mode='loss')
-        return self._all_losses(student_losses)
+            student_losses = self.architecture(inputs, data_samples, mode=mode)
+        return self._all_losses(student_losses, mode)
 
-    def _all_losses(self, student_losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _all_losses(self, student_losses: dict[str, Tensor], mode: str = 'loss') -> dict:
         """The student's own losses and those of distillation, once all is recorded."""
         losses = {}
         if self.calculate_student_loss:
             losses.update({f'student.{name}': loss for name, loss in student_losses.items()})
         if not self.distillation_stopped:
+            self._check_student_records(mode)
             distill_losses = self._compute_distill_losses()
             losses.update({f'distill.{name}': loss for name, loss in distill_losses.items()})
+        trained = [*self.distiller.parameters()]
+        if not self.calculate_student_loss:
+            trained += self.architecture.parameters()
+        use_all_parameters(losses, trained)
         return losses
+
+    def _check_student_records(self, mode: str) -> None:
+        for name in self._recorders_read(from_student=True):
+            recorder = self.distiller.student_recorders.get_recorder(name)
+            if not recorder.data_buffer:
+                raise RuntimeError(
+                    f'student recorder {name!r} (source {recorder.source!r}) recorded nothing: '
+                    + (UNLABELLED if mode == 'tensor' else LEFT_BEHIND)
+                )
 
     @torch.no_grad()
     def teacher_val_step(self, data: dict | list | tuple, index: int = 0) -> list:
@@ -310,13 +391,13 @@ class LogitDistill(BaseModel):
             self._recorders.append(manager)
         self.distiller.teacher_recorders = self._recorders[0]
 
-    def _recorders_read(self) -> set[str]:
-        """Names of the teacher recorders that the losses read."""
+    def _recorders_read(self, from_student: bool = False) -> set[str]:
+        """Names of the recorders of one side that the losses read."""
         return {
             record['recorder']
             for mapping in self.distiller.loss_forward_mappings.values()
             for record in mapping.values()
-            if not record['from_student']
+            if record['from_student'] == from_student
         }
 
     def _logit_recorder(self) -> str:
@@ -332,10 +413,14 @@ class LogitDistill(BaseModel):
         self._logit_recorder()
         if self._delivers:
             raise ValueError('teacher_logits and distill_deliveries exclude each other')
+        self._check_unmixed()
+
+    def _check_unmixed(self) -> None:
         if getattr(self.data_preprocessor, 'batch_augments', None) is not None:
             raise ValueError(
-                'teacher_logits and batch augmentation (train_cfg.augments, mixup) exclude '
-                'each other: a mixed image was never shown to the teacher'
+                'teacher_logits and batch augmentation (train_cfg.augments, mixup, '
+                "SwitchRecipeHook's batch_augments) exclude each other: a mixed image was never "
+                'shown to the teacher'
             )
 
     def _run_teacher(self, index: int, inputs: Tensor, data_samples: list | None, mode: str):
@@ -358,7 +443,13 @@ class LogitDistill(BaseModel):
         check_autocast(device, self.teacher_dtype)
         return torch.autocast(device, dtype=DTYPES[self.teacher_dtype])
 
+    def _warn_of_random_teachers(self) -> None:
+        for given, check in zip(self._given, self.teacher_loading, strict=True):
+            if not given and not check.loaded:
+                warn_once(RANDOM_TEACHER)
+
     def _record_live(self, inputs: Tensor, data_samples: list | None) -> None:
+        self._warn_of_random_teachers()
         # What is delivered enters the student's graph, where inference tensors are refused.
         frozen = torch.no_grad if self._delivers else torch.inference_mode
         for index, manager in enumerate(self._recorders):
@@ -376,6 +467,7 @@ class LogitDistill(BaseModel):
                 buffer[:] = [trainable_record(record) for record in buffer]
 
     def _record_cached(self, data_samples: list | None) -> None:
+        self._check_unmixed()  # Hooks turn it on in mid-run.
         if self._cache is None:
             logits = TeacherLogits(self.teacher_logits)
             logits.check_teachers(self.teacher_fingerprint())

@@ -8,6 +8,16 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+# Why a student's recorder recorded nothing.
+UNLABELLED = (
+    "the images have no labels, so the student ran in mode='tensor', without its loss. Give "
+    'labels, or record what comes before the loss'
+)
+LEFT_BEHIND = (
+    'its source did not run. A hook that puts another module in its place, such as '
+    "SwitchRecipeHook's loss, leaves the recorder behind"
+)
+
 
 def build_recorders(config: dict):
     """A recorder manager of mmrazor, whatever the default scope is."""
@@ -36,3 +46,10 @@ def trainable_record(record: Any) -> Any:
     if isinstance(record, dict):
         return {key: trainable_record(item) for key, item in record.items()}
     return record
+
+
+def has_labels(data_samples: list | None) -> bool:
+    """Whether data samples of OpenMMLab hold a ground truth, of whatever task."""
+    if not data_samples:
+        return False
+    return any(name.lstrip('_').startswith('gt_') for name in data_samples[0].all_keys())

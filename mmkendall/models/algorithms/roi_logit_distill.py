@@ -4,7 +4,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmkendall.models.algorithms.logit_distill import LogitDistill
-from mmkendall.models.algorithms.records import build_recorders
+from mmkendall.models.algorithms.records import build_recorders, has_labels
 from mmkendall.registry import MODELS
 
 
@@ -39,9 +39,9 @@ class RoILogitDistill(LogitDistill):
 
     Raises:
         TypeError: a detector without one RoI head that classifies boxes once.
-        ValueError: ``distill_deliveries``, an ``input_size`` or ``teacher_logits``, none of which
-            can be: the student runs first, boxes are in its pixels, and they are others at each
-            iteration.
+        ValueError: images without ground truth; ``distill_deliveries``, an ``input_size`` or
+            ``teacher_logits``, none of which can be: the student runs first, boxes are in its
+            pixels, and they are others at each iteration.
 
     Example:
         ::
@@ -81,6 +81,12 @@ class RoILogitDistill(LogitDistill):
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """``student.*`` and ``distill.*`` terms of one batch."""
+        if not has_labels(data_samples):
+            raise ValueError(
+                'RoILogitDistill needs images with ground-truth boxes, also where '
+                "calculate_student_loss is False: the student's sampler draws the boxes around "
+                'them. These have none'
+            )
         with self._roi_recorders, self.distiller.student_recorders:
             student_losses = self.architecture(inputs, data_samples, mode='loss')
         recorder = self._roi_recorders.get_recorder('rois')

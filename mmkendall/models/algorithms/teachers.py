@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, BaseModule
 from mmengine.runner import load_checkpoint
 from torch import nn
+
+from mmkendall.models.algorithms.loading import (
+    LoadingCheck,
+    check_finite,
+    has_pretrained_weights,
+    watch_parts,
+)
 
 DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
 ENTRY = {
@@ -71,7 +78,17 @@ def build(config: dict) -> nn.Module:
 
 
 def build_model(model: dict | BaseModel, argument: str) -> BaseModel:
-    """A model from its config, or as it is."""
+    """A model from its config, or as it is.
+
+    Modules that are given as objects, the whole model or a part of it, keep their weights: the
+    runner does not initialise them.
+
+    Raises:
+        TypeError: neither a config nor a model of mmengine.
+        ValueError: an object that still has to load what its ``init_cfg`` names.
+    """
+    for module in given_modules(model):
+        keep_weights(module, argument)
     if isinstance(model, dict):
         model = build(model)
     if not isinstance(model, BaseModel):
@@ -81,20 +98,58 @@ def build_model(model: dict | BaseModel, argument: str) -> BaseModel:
     return model
 
 
-def build_teacher(entry: dict[str, Any]) -> BaseModel:
-    """A teacher with its checkpoint."""
+def given_modules(config: Any) -> Iterator[nn.Module]:
+    """Modules that stand in a config as objects."""
+    if isinstance(config, nn.Module):
+        yield config
+    elif isinstance(config, (dict, list, tuple)):
+        for value in config.values() if isinstance(config, dict) else config:
+            yield from given_modules(value)
+
+
+def keep_weights(module: nn.Module, argument: str) -> None:
+    """Lets no runner initialise a module that has its weights already."""
+    if getattr(module, 'is_init', False):
+        return
+    if has_pretrained_weights(module):
+        raise ValueError(
+            f'{argument} is a {type(module).__name__} object whose init_cfg names a checkpoint '
+            'that is not loaded yet: call its init_weights() before, or set is_init = True if it '
+            'has its weights'
+        )
+    for child in module.children():
+        keep_weights(child, argument)
+    if isinstance(module, BaseModule):
+        module._is_init = True
+
+
+def build_teacher(entry: dict[str, Any]) -> tuple[BaseModel, LoadingCheck]:
+    """A teacher with the weights that it was given, and what is known of them.
+
+    Raises:
+        CheckpointError: its checkpoint is of another model, or there is a NaN in its weights.
+    """
     model = build_model(entry['model'], 'teacher')
+    check = LoadingCheck(model, 'teacher', complete=True, finite=True)
+    watch_parts(model, 'teacher')
+    meta = {'dataset_meta': getattr(model, '_dataset_meta', None)}  # mmpretrain.get_model sets it.
     if entry['checkpoint'] is not None:
-        load_checkpoint(model, str(entry['checkpoint']), map_location='cpu')
+        check.source = str(entry['checkpoint'])
+        checkpoint = load_checkpoint(model, check.source, map_location='cpu', logger='silent')
+        meta = checkpoint.get('meta') or {}
         # Else the runner's init_weights would overwrite what was loaded.
         model._is_init = True
-    return model
+    elif model.is_init:
+        check_finite(model, 'teacher')
+    check.classes = class_names(meta)
+    return model, check
 
 
-def has_pretrained_weights(model: BaseModel) -> bool:
-    """Whether ``init_cfg`` of the whole model loads a checkpoint."""
-    configs = model.init_cfg if isinstance(model.init_cfg, list) else [model.init_cfg]
-    return any(config and config.get('type') == 'Pretrained' for config in configs)
+def class_names(meta: dict) -> tuple[str, ...] | None:
+    """The classes of the data set that a model was trained on, from its checkpoint's meta."""
+    dataset = meta.get('dataset_meta') or {}
+    classes = dataset.get('classes') or meta.get('CLASSES')
+    return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) and classes else None
 
 
 @cache
