@@ -1,0 +1,236 @@
+"""Checks of a teacher: that its weights are there, fit it, and mean the classes of the data."""
+
+from __future__ import annotations
+
+import os.path as osp
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from mmkendall.engine.checks.explain import walk
+from mmkendall.engine.errors import ConfigError
+from mmkendall.models.warn_once import warn_once
+
+# Settings by which a user says that what looks wrong is meant.
+RANDOM_TEACHER = 'allow_random_teacher'
+OTHER_CLASSES = 'allow_other_class_names'
+
+# What a checkpoint may lack: older ones do, and it changes nothing in a model that only predicts.
+NEGLIGIBLE = re.compile(r'(^|\.)(num_batches_tracked$|data_preprocessor\.)')
+
+
+def teacher_entries(model: Mapping) -> Iterator[tuple[str, Any, Any]]:
+    """Each teacher of a config: where its checkpoint is named, its own config, the checkpoint."""
+    teacher = model.get('teacher')
+    if isinstance(teacher, (list, tuple)):
+        for index, entry in enumerate(teacher):
+            if isinstance(entry, Mapping):
+                yield f'teacher.{index}.checkpoint', entry.get('model'), entry.get('checkpoint')
+    elif teacher is not None or model.get('teacher_ckpt') is not None:
+        yield 'teacher_ckpt', teacher, model.get('teacher_ckpt')
+    teachers = model.get('teachers')  # Of mmrazor's data-free distillation.
+    if isinstance(teachers, Mapping):
+        for name, entry in teachers.items():
+            if isinstance(entry, Mapping):
+                yield f'teachers.{name}.ckpt_path', entry.get('build_cfg'), entry.get('ckpt_path')
+
+
+def check_checkpoints_exist(cfg: Config) -> None:
+    """Raises ConfigError for a checkpoint of the model's that is no file."""
+    for where, _, checkpoint in teacher_entries(cfg.model):
+        if checkpoint is not None and not isinstance(checkpoint, (str, osp.os.PathLike)):
+            raise ConfigError(f'model.{where} must be a path or a URL, got {checkpoint!r}')
+        _check_exists(f'model.{where}', checkpoint, 'a trained teacher')
+    for path, config in walk(cfg.model, 'model'):
+        if is_pretrained(config):
+            _check_exists(f'{path}.checkpoint', config.get('checkpoint'), 'its weights')
+
+
+def _check_exists(where: str, checkpoint: Any, of: str) -> None:
+    if checkpoint and '://' not in str(checkpoint) and not osp.isfile(checkpoint):
+        raise ConfigError(
+            f'{where} {str(checkpoint)!r} does not exist. Pass the path of {of}, for instance '
+            f'with --cfg-options {where}=PATH'
+        )
+
+
+def is_pretrained(config: Any) -> bool:
+    """Whether a config is an ``init_cfg`` that loads a checkpoint, however its type is spelled."""
+    if not isinstance(config, Mapping):
+        return False
+    kind = config.get('type')
+    name = getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+    return name in ('Pretrained', 'PretrainedInit')
+
+
+def check_not_random(cfg: Config, model: nn.Module) -> None:
+    """Raises ConfigError for a teacher whose weights nothing has trained."""
+    if cfg.get(RANDOM_TEACHER) or cfg.model.get('teacher_trainable'):
+        return
+    built = teachers_of(model)
+    entries = [
+        entry
+        for entry in teacher_entries(cfg.model)
+        if entry[0].startswith('teacher_ckpt') or entry[0].startswith('teacher.')
+    ]
+    for (where, config, checkpoint), teacher in zip(entries, built, strict=False):
+        if checkpoint or not isinstance(config, Mapping) or config.get('pretrained'):
+            continue
+        in_config = any(is_pretrained(part) for _, part in walk(config))
+        if not in_config and not any(is_pretrained(init) for init in _init_cfgs(teacher)):
+            raise ConfigError(
+                f'model.{where} is {checkpoint!r} and no init_cfg of the teacher is of type '
+                'Pretrained: its weights would be random. Name a checkpoint with --cfg-options '
+                f'model.{where}=PATH, or say with {RANDOM_TEACHER}=True that this is meant'
+            )
+
+
+def _init_cfgs(teacher: nn.Module) -> Iterator[Any]:
+    for module in teacher.modules():
+        init_cfg = getattr(module, 'init_cfg', None)
+        yield from init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+
+
+def teachers_of(model: nn.Module) -> list[nn.Module]:
+    """The teachers inside an algorithm, in order."""
+    teacher = getattr(model, 'teacher', None)
+    if isinstance(teacher, nn.ModuleList):
+        return list(teacher)
+    return [teacher] if isinstance(teacher, nn.Module) else []
+
+
+def check_loaded(cfg: Config, model: BaseModel) -> list[tuple[str, ...] | None]:
+    """Compares a teacher of mmrazor's ``SingleTeacherDistill`` with its checkpoint.
+
+    mmengine only logs what a checkpoint lacks or has beside the model's weights, and a teacher of
+    another architecture stays as random as it was built.
+
+    Returns:
+        The class names of each teacher's checkpoint, None for one that names none.
+
+    Raises:
+        ConfigError: the checkpoint lacks weights of the teacher, or has them in other shapes.
+    """
+    from mmrazor.models.algorithms import SingleTeacherDistill
+
+    if not isinstance(model, SingleTeacherDistill):
+        return list(getattr(model, 'teacher_classes', None) or [])
+    checkpoint = cfg.model.get('teacher_ckpt')
+    if not checkpoint:
+        return [None]
+    loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu', logger='silent')
+    state = loaded.get('state_dict', loaded)
+    given = {name.removeprefix('module.'): value for name, value in state.items()}
+    wanted = model.teacher.state_dict()
+    missing = [name for name in wanted if name not in given and not NEGLIGIBLE.search(name)]
+    shapes = [
+        f'{name} {tuple(given[name].shape)} for {tuple(value.shape)}'
+        for name, value in wanted.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    where = f'model.teacher_ckpt {str(checkpoint)!r} does not fit the teacher'
+    hint, of_another = '', '. It must be of the architecture of model.teacher'
+    if any(name.startswith('architecture.') for name in given):
+        hint = (
+            '. It is of a distillation run: take the student out of it with '
+            'tools/model_converters/student_from_distill.py'
+        )
+    if missing:
+        raise ConfigError(
+            f'{where}: of {len(wanted)} weights it lacks {len(missing)}, such as '
+            f'{", ".join(missing[:3])}{hint or of_another}'
+        )
+    if shapes:
+        raise ConfigError(
+            f'{where}: {len(shapes)} weights have other shapes, such as {", ".join(shapes[:2])}. '
+            'It must be of the architecture and the classes of model.teacher'
+        )
+    extra = [name for name in given if name not in wanted and not NEGLIGIBLE.search(name)]
+    if extra:
+        warn_once(
+            f'model.teacher_ckpt {str(checkpoint)!r} has {len(extra)} weights that the teacher '
+            f'does not have, such as {", ".join(extra[:3])}: is it of another architecture?'
+        )
+    classes = (loaded.get('meta') or {}).get('dataset_meta') or {}
+    classes = classes.get('classes') if isinstance(classes, Mapping) else None
+    return [tuple(classes) if classes else None]
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raises ConfigError for a teacher with a NaN or an infinity in its weights."""
+    for teacher in teachers_of(model):
+        for name, value in teacher.state_dict().items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise ConfigError(
+                    f"the teacher's weight {name} is not finite: its checkpoint is of a run that "
+                    'went wrong. Take an earlier one'
+                )
+
+
+def check_class_names(
+    cfg: Config, of_teachers: list[tuple[str, ...] | None], of_data: Any
+) -> None:
+    """Raises ConfigError for a teacher whose classes are not those of the training data.
+
+    Args:
+        cfg: the config of the run.
+        of_teachers: the class names of each teacher's checkpoint, in the order of its logits.
+        of_data: those of the data set, in the order of its labels; None if it names none.
+    """
+    if cfg.get(OTHER_CLASSES) or not of_data or isinstance(of_data, str) or _picks_classes(cfg):
+        return
+    of_data = tuple(of_data)
+    for index, classes in enumerate(of_teachers):
+        if classes is None or tuple(classes) == of_data:
+            continue
+        which = f'teacher {index}' if len(of_teachers) > 1 else 'the teacher'
+        if set(classes) == set(of_data) and len(classes) == len(of_data):
+            at = next(i for i, (a, b) in enumerate(zip(classes, of_data, strict=True)) if a != b)
+            raise ConfigError(
+                f'{which} and the training data have the same classes in another order: logit '
+                f'{at} is {classes[at]!r} to the teacher and {of_data[at]!r} in the data. Set '
+                f"train_dataloader.dataset.metainfo.classes to the teacher's order, or teach "
+                'through a connector that puts its logits into that of the data'
+            )
+        only_teacher = [name for name in classes if name not in of_data]
+        only_data = [name for name in of_data if name not in classes]
+        raise ConfigError(
+            f'{which} knows {len(classes)} classes and the training data has {len(of_data)}, and '
+            f'they are not the same: {_some(only_teacher)} only in the teacher, '
+            f'{_some(only_data)} only in the data. Take a teacher of these classes, pick them '
+            f'with a connector, or say with {OTHER_CLASSES}=True that only the names differ'
+        )
+
+
+def _some(names: list[str]) -> str:
+    shown = ', '.join(repr(name) for name in names[:3])
+    return f'{shown} and {len(names) - 3} more' if len(names) > 3 else shown or 'none'
+
+
+def _picks_classes(cfg: Config) -> bool:
+    """Whether all that the losses read of the teacher goes through a connector first."""
+    distiller = cfg.model.get('distiller') or {}
+    of_teacher = [
+        record
+        for mapping in (distiller.get('loss_forward_mappings') or {}).values()
+        for argument, record in mapping.items()
+        if not record.get('from_student')
+    ]
+    return bool(of_teacher) and all(_picks(distiller, record) for record in of_teacher)
+
+
+def _picks(distiller: Mapping, record: Mapping) -> bool:
+    connector = (distiller.get('connectors') or {}).get(record.get('connector'))
+    steps = connector if isinstance(connector, (list, tuple)) else [connector]
+    kinds = [step.get('type') for step in steps if isinstance(step, Mapping)]
+    # A z-score leaves the classes where they are.
+    return any(
+        getattr(kind, '__name__', str(kind)).rpartition('.')[2] != 'LogitStandardization'
+        for kind in kinds
+    )
