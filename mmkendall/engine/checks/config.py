@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
 
+from mmkendall.engine.checks.explain import walk
+from mmkendall.engine.checks.scopes import close_types, resolve, scope_of
 from mmkendall.engine.checks.teachers import check_checkpoints_exist
 from mmkendall.engine.checks.terms import check_terms, check_weights
 from mmkendall.engine.errors import ConfigError
@@ -32,3 +35,18 @@ def check_distill_config(cfg: Config) -> None:
         check_terms(cfg)
     check_weights(cfg)
     check_checkpoints_exist(cfg)
+    _check_optimizers(cfg)
+
+
+def _check_optimizers(cfg: Config) -> None:
+    """Raises ConfigError for an optimizer that is unknown: mmengine says only that None is."""
+    with scope_of(cfg):
+        for path, config in walk(cfg.get('optim_wrapper'), 'optim_wrapper'):
+            kind = config.get('type')
+            if not path.endswith('.optimizer') or not isinstance(kind, str):
+                continue
+            if resolve(kind, OPTIMIZERS, config.get('_scope_')) is None:
+                raise ConfigError(
+                    f'{path}.type: the optimizer {kind!r} is not known; names like it: '
+                    f'{close_types(kind)}'
+                )

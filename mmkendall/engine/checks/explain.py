@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.error import URLError
 
-from mmengine.registry import MODELS
+from mmengine.config import Config
 
 from mmkendall.engine.checks.scopes import close_names, close_types
 from mmkendall.engine.errors import ConfigError
 
-NOT_REGISTERED = re.compile(r'^([\w.]+) is not in the ([\w ]+)::([\w ]+) registry')
-BATCH_OF_ONE = 'Expected more than 1 value per channel'
+NOT_REGISTERED = re.compile(r'^([\w.]+) is not in the (?:([\w ]+)::)?([\w ]+) registry')
+VAR = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def one_line(error: BaseException) -> str:
@@ -52,14 +52,14 @@ def reason(error: BaseException, kind: Any = None) -> str:
     text = one_line(error)
     unknown = NOT_REGISTERED.match(text)
     if unknown:
-        name, scope, _ = unknown.groups()
+        name, scope, registry = unknown.groups()
         return (
-            f'the type {name!r} is not known in the scope {scope}; names like it: '
-            f'{close_types(name, MODELS)}'
+            f'the {registry} type {name!r} is not known in the scope {scope or "mmengine"}; names '
+            f'like it: {close_types(name)}'
         )
     argument = re.search(r"unexpected keyword argument '(\w+)'", text)
     if argument and callable(kind):
-        known = [name for name in inspect.signature(kind).parameters if name != 'self']
+        known = arguments_of(kind)
         close = close_names(argument.group(1), known)
         return (
             f'it takes no argument {argument.group(1)!r}'
@@ -68,7 +68,19 @@ def reason(error: BaseException, kind: Any = None) -> str:
     return text if text.strip() else type(error).__name__
 
 
-def build_error(error: BaseException, cfg: Mapping) -> ConfigError:
+def arguments_of(kind: Any) -> list[str]:
+    """The arguments that a class or function takes by name, those of its parents included."""
+    kinds = [parent.__init__ for parent in kind.__mro__[:-1]] if isinstance(kind, type) else [kind]
+    found: dict[str, None] = {}
+    for part in kinds:
+        parameters = inspect.signature(part).parameters.values()
+        found.update((p.name, None) for p in parameters if p.name != 'self' and p.kind not in VAR)
+        if all(parameter.kind not in VAR for parameter in parameters):
+            break  # It hands nothing on.
+    return list(found)
+
+
+def build_error(error: BaseException, cfg: Config) -> ConfigError:
     """The ConfigError for an exception that was raised while a run was built."""
     for link in chain(error):
         if isinstance(link, ConfigError):
@@ -89,6 +101,8 @@ def build_error(error: BaseException, cfg: Mapping) -> ConfigError:
 
 def walk(config: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
     """Every dict inside a config with the path to it."""
+    if isinstance(config, Config):
+        config = config._cfg_dict
     if isinstance(config, Mapping):
         yield path, config
         items = config.items()
@@ -100,7 +114,7 @@ def walk(config: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
         yield from walk(value, f'{path}.{key}' if path else str(key))
 
 
-def _places(cfg: Mapping, kind: str) -> Iterator[str]:
+def _places(cfg: Config, kind: str) -> Iterator[str]:
     for path, config in walk(cfg):
         name = config.get('type')
         if name == kind or (isinstance(name, str) and name.endswith(f'.{kind}')):

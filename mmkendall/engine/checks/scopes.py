@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import mmengine.registry
 from mmengine.registry import DefaultScope, Registry
 
 
@@ -47,20 +48,21 @@ def is_a(config: Any, parent: type, registry: Registry) -> bool:
     return isinstance(found, type) and issubclass(found, parent)
 
 
-def close_types(kind: str, registry: Registry) -> str:
-    """Names of the registry's tree that are spelled much like a name, for a message."""
+def close_types(kind: str) -> str:
+    """Names of all registries that are spelled much like a name, with their scopes."""
     known: dict[str, str] = {}
-    for node in (registry.root, *registry.root.children.values()):
-        for name in node.module_dict:
-            known.setdefault(name, name if node is registry.root else f'{node.scope}.{name}')
-    return close_names(kind.rpartition('.')[2], known) or 'none'
+    for root in vars(mmengine.registry).values():
+        if isinstance(root, Registry):
+            for node in (root, *root.children.values()):
+                for name in node.module_dict:
+                    known.setdefault(name, name if node is root else f'{node.scope}.{name}')
+    close = difflib.get_close_matches(kind.rpartition('.')[2], list(known), n=4)
+    return ', '.join(known[name] for name in close) or 'none'
 
 
-def close_names(name: str, known: Iterable[str] | Mapping[str, str]) -> str:
+def close_names(name: str, known: Iterable[str]) -> str:
     """The names most like one, joined by commas."""
-    close = difflib.get_close_matches(str(name), list(known), n=4, cutoff=0.6)
-    shown = [known[match] for match in close] if isinstance(known, Mapping) else close
-    return ', '.join(shown)
+    return ', '.join(difflib.get_close_matches(str(name), [str(key) for key in known], n=4))
 
 
 def names(known: Iterable[str]) -> str:
