@@ -5,7 +5,7 @@ import copy
 import pytest
 from mmengine.config import Config
 
-from mmkendall.engine import distill_config
+from mmkendall.engine import read_config
 from mmkendall.engine.distill_config import (
     ConfigError,
     add_rank_loss,
@@ -49,7 +49,7 @@ def test_a_config_of_a_package_that_is_missing(tmp_path):
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
 def test_a_detector_needs_compiled_operators(scope, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        distill_config, 'find_spec', lambda name: None if name == 'mmcv._ext' else object()
+        read_config, 'find_spec', lambda name: None if name == 'mmcv._ext' else object()
     )
     path = tmp_path / 'config.py'
     path.write_text(f'default_scope = {scope!r}')

@@ -15,6 +15,7 @@ from torch import nn
 
 from mmkendall.engine.checks.explain import walk
 from mmkendall.engine.errors import ConfigError
+from mmkendall.models.algorithms.teachers import is_pretrained
 from mmkendall.models.warn_once import warn_once
 
 # Settings by which a user says that what looks wrong is meant.
@@ -48,7 +49,7 @@ def check_checkpoints_exist(cfg: Config) -> None:
             raise ConfigError(f'model.{where} must be a path or a URL, got {checkpoint!r}')
         _check_exists(f'model.{where}', checkpoint, 'a trained teacher')
     for path, config in walk(cfg.model, 'model'):
-        if is_pretrained(config):
+        if loads_weights(config):
             _check_exists(f'{path}.checkpoint', config.get('checkpoint'), 'its weights')
 
 
@@ -58,15 +59,6 @@ def _check_exists(where: str, checkpoint: Any, of: str) -> None:
             f'{where} {str(checkpoint)!r} does not exist. Pass the path of {of}, for instance '
             f'with --cfg-options {where}=PATH'
         )
-
-
-def is_pretrained(config: Any) -> bool:
-    """Whether a config is an ``init_cfg`` that loads a checkpoint, however its type is spelled."""
-    if not isinstance(config, Mapping):
-        return False
-    kind = config.get('type')
-    name = getattr(kind, '__name__', str(kind)).rpartition('.')[2]
-    return name in ('Pretrained', 'PretrainedInit')
 
 
 def check_not_random(cfg: Config, model: nn.Module) -> None:
@@ -82,13 +74,18 @@ def check_not_random(cfg: Config, model: nn.Module) -> None:
     for (where, config, checkpoint), teacher in zip(entries, built, strict=False):
         if checkpoint or not isinstance(config, Mapping) or config.get('pretrained'):
             continue
-        in_config = any(is_pretrained(part) for _, part in walk(config))
-        if not in_config and not any(is_pretrained(init) for init in _init_cfgs(teacher)):
+        in_config = any(loads_weights(part) for _, part in walk(config))
+        if not in_config and not any(loads_weights(init) for init in _init_cfgs(teacher)):
             raise ConfigError(
                 f'model.{where} is {checkpoint!r} and no init_cfg of the teacher is of type '
                 'Pretrained: its weights would be random. Name a checkpoint with --cfg-options '
                 f'model.{where}=PATH, or say with {RANDOM_TEACHER}=True that this is meant'
             )
+
+
+def loads_weights(config: Any) -> bool:
+    """Whether a config is an ``init_cfg`` that loads a checkpoint."""
+    return isinstance(config, Mapping) and is_pretrained(config.get('type'))
 
 
 def _init_cfgs(teacher: nn.Module) -> Iterator[Any]:

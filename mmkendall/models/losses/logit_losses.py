@@ -23,7 +23,6 @@ LOGIT_LOSSES = {
 FEATURE_LOSSES = {
     'ChannelWiseDivergence': ('preds_S', 'preds_T'),
     'L1Loss': ('s_feature', 't_feature'),
-    'L2Loss': ('s_feature', 't_feature'),
 }
 # The names that OpenMMLab's heads give to the layer whose output is the logits.
 CLASSIFIER = re.compile(r'(^|\.)(fc|fc_cls|conv_seg|conv_cls|cls_seg|layers\.head)$')
