@@ -92,6 +92,8 @@ def build_error(error: BaseException, cfg: Config) -> ConfigError:
                 'network, and name the file instead, for instance with --cfg-options '
                 'model.teacher_ckpt=PATH'
             )
+    if type(error).__module__.startswith('mmkendall.'):
+        return ConfigError(one_line(error))
     unknown = NOT_REGISTERED.match(one_line(error))
     if unknown:
         where = ', '.join(_places(cfg, unknown.group(1))) or 'the config'

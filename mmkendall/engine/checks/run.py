@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os.path as osp
 import traceback
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from mmkendall.engine.checks.first_iteration import FirstIteration
 from mmkendall.engine.checks.recorders import check_sources
 from mmkendall.engine.checks.teachers import check_loaded, check_not_random
 from mmkendall.engine.errors import ConfigError
+
+# No space, a quota, a file that may not become larger.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -61,10 +65,10 @@ def train(runner: Runner, stop_after_first: bool = False) -> None:
         runner.train()
     except FirstIteration.Passed:
         return
-    except ConfigError:
-        raise
     except Exception as error:
-        if first.passed:
+        # What our own code raises is said well already, and a full disk is no fault of the config.
+        full = isinstance(error, OSError) and error.errno in FULL
+        if first.passed or full or type(error).__module__.startswith('mmkendall.'):
             raise
         message = str(build_error(error, runner.cfg))
         path = osp.join(runner.log_dir, 'traceback.txt')

@@ -9,18 +9,22 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, PretrainedInit
+from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmkendall.engine.checks.explain import walk
+from mmkendall.engine.checks.scopes import resolve
 from mmkendall.engine.errors import ConfigError
-from mmkendall.models.algorithms.teachers import is_pretrained
 from mmkendall.models.warn_once import warn_once
 
 # Settings by which a user says that what looks wrong is meant.
 RANDOM_TEACHER = 'allow_random_teacher'
 OTHER_CLASSES = 'allow_other_class_names'
+
+# Beyond this share of equal names, in their places, the others are likely spelled differently.
+MOST_SAME = 0.95
 
 # What a checkpoint may lack: older ones do, and it changes nothing in a model that only predicts.
 NEGLIGIBLE = re.compile(r'(^|\.)(num_batches_tracked$|data_preprocessor\.)')
@@ -84,8 +88,11 @@ def check_not_random(cfg: Config, model: nn.Module) -> None:
 
 
 def loads_weights(config: Any) -> bool:
-    """Whether a config is an ``init_cfg`` that loads a checkpoint."""
-    return isinstance(config, Mapping) and is_pretrained(config.get('type'))
+    """Whether a config is an ``init_cfg`` that loads a checkpoint, however its type is spelled."""
+    if not isinstance(config, Mapping):
+        return False
+    kind = resolve(config.get('type'), WEIGHT_INITIALIZERS, config.get('_scope_'))
+    return isinstance(kind, type) and issubclass(kind, PretrainedInit)
 
 
 def _init_cfgs(teacher: nn.Module) -> Iterator[Any]:
@@ -195,6 +202,15 @@ def check_class_names(
                 f"train_dataloader.dataset.metainfo.classes to the teacher's order, or teach "
                 'through a connector that puts its logits into that of the data'
             )
+        same = sum(a == b for a, b in zip(classes, of_data, strict=False))
+        if len(classes) == len(of_data) and same > MOST_SAME * len(of_data):
+            at = next(i for i, (a, b) in enumerate(zip(classes, of_data, strict=True)) if a != b)
+            warn_once(
+                f'{which} and the training data name {len(of_data) - same} of {len(of_data)} '
+                f'classes differently, such as {classes[at]!r} and {of_data[at]!r}: are they the '
+                'same classes?'
+            )
+            continue
         only_teacher = [name for name in classes if name not in of_data]
         only_data = [name for name in of_data if name not in classes]
         raise ConfigError(

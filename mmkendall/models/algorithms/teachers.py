@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel, PretrainedInit
-from mmengine.registry import WEIGHT_INITIALIZERS
+from mmengine.model import BaseModel
 from mmengine.runner import load_checkpoint
 from torch import nn
 
@@ -93,17 +92,9 @@ def build_teacher(entry: dict[str, Any]) -> BaseModel:
 
 
 def has_pretrained_weights(model: BaseModel) -> bool:
-    """Whether ``init_cfg`` of the whole model loads a checkpoint, however its type is spelled."""
-    configs = model.init_cfg if isinstance(model.init_cfg, (list, tuple)) else [model.init_cfg]
-    return any(config and is_pretrained(config.get('type')) for config in configs)
-
-
-def is_pretrained(kind: str | type | None) -> bool:
-    """Whether the type of an ``init_cfg`` is mmengine's ``PretrainedInit``."""
-    if isinstance(kind, str):
-        with WEIGHT_INITIALIZERS.switch_scope_and_registry(None) as node:
-            kind = node.get(kind)
-    return isinstance(kind, type) and issubclass(kind, PretrainedInit)
+    """Whether ``init_cfg`` of the whole model loads a checkpoint."""
+    configs = model.init_cfg if isinstance(model.init_cfg, list) else [model.init_cfg]
+    return any(config and config.get('type') == 'Pretrained' for config in configs)
 
 
 @cache
