@@ -5,20 +5,25 @@ from __future__ import annotations
 import copy
 import re
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmkendall.engine.distill_config import (
     ConfigError,
+    add_rank_loss,
     build_runner,
     check_distill_config,
+    load_config,
     train,
 )
+from mmkendall.models import LogitDistill
 from mmkendall.models.warn_once import warn_once
 
 from ..conftest import REPOSITORY
-from .wrong_configs import BUILT, TERMS
+from .wrong_configs import BUILT, TERMS, augmented, fresh_teacher, rank
 
 DIGITS = REPOSITORY / 'configs/digits'
 PAIR = 'logits_resnet18-w16_resnet18-w4_1xb64_digits.py'
@@ -34,7 +39,10 @@ def small(cfg: Config, folder) -> Config:
     cfg.visualizer.vis_backends = None
     cfg.work_dir = str(folder)
     cfg.log_level = 'WARNING'
-    return cfg
+    cfg.randomness = dict(seed=0)
+    cfg.train_dataloader.dataset.serialize_data = False
+    # mmengine's formatter takes a while, and takes names alone for types: some tests have classes.
+    return Config(cfg._cfg_dict, format_python_code=False)
 
 
 @pytest.fixture(scope='module')
@@ -95,3 +103,235 @@ def test_a_model_or_a_batch_that_cannot_be(index, right):
 
 def test_what_is_right_passes(right):
     check(copy.deepcopy(right))
+
+
+def warnings_of(action, monkeypatch) -> list[str]:
+    """What our code warns of, and not mmengine."""
+    said: list[str] = []
+    monkeypatch.setattr(
+        'mmkendall.models.warn_once.print_log', lambda message, *rest: said.append(message)
+    )
+    action()
+    return said
+
+
+OURS = sorted(path.name for path in DIGITS.glob('*logits_*.py'))
+
+
+@pytest.mark.parametrize('name', OURS)
+def test_our_own_pass_without_a_word(name, teacher, tmp_path, monkeypatch):
+    cfg = small(Config.fromfile(DIGITS / name), tmp_path)
+    cfg.model.teacher_ckpt = teacher
+    assert warnings_of(lambda: check(cfg), monkeypatch) == []
+
+
+@pytest.mark.parametrize('kind', ['mmkendall.LogitDistill', LogitDistill])
+def test_several_teachers_pass(kind, right, teacher):
+    cfg = copy.deepcopy(right)
+    entries = [dict(model=copy.deepcopy(cfg.model.teacher), checkpoint=teacher) for _ in range(2)]
+    cfg.model.pop('teacher_ckpt')
+    cfg.model.update(type=kind, teacher=entries)
+    check(copy.deepcopy(cfg))
+    cfg.model.teacher[1].checkpoint = None
+    assert 'teacher.1.checkpoint is None' in refusal(copy.deepcopy(cfg))
+    cfg.allow_random_teacher = True
+    cfg.model.teacher[1].model.head.num_classes = 13
+    assert 'and the teacher 13' in refusal(copy.deepcopy(cfg))
+    cfg.model.teacher[1].recorders = dict(fc=dict(type='ModuleOutputs', source='fc'))
+    assert 'teacher.1.recorders.fc' in refusal(cfg)
+
+
+MMRAZORS = {
+    'dist/dist_logits_resnet34_resnet18_8xb32_in1k': [],
+    'dkd/dkd_resnet34_resnet18_8xb32_in1k': ['sums over the batch'],
+    'kd/kd_logits_resnet34_resnet18_8xb32_in1k': [],
+    'wsld/wsld_logits_resnet34_resnet18_8xb32_in1k': [],
+    'rkd/rkd_neck_resnet34_resnet18_8xb32_in1k': [],
+    'fitnets/fitnets_backbone_logits_resnet50_resnet18_8xb32_in1k': [],
+    'dafl/dafl_logits_resnet34_resnet18_8xb256_cifar10': [],
+    'zskt/zskt_backbone_logits_resnet34_resnet18_8xb16_cifar10': [],
+    'byot/byot_resnet18_8xb16_cifar100': [],
+    # It leaves a loss of its base aside.
+    'factor_transfer/factor-transfer_backbone_resnet50_resnet18_8xb16_cifar10_train': [
+        'loss_s4_pretrain has no entry'
+    ],
+}
+
+
+@pytest.mark.parametrize(('name', 'expected'), MMRAZORS.items())
+def test_mmrazors_own_pass(name, expected, monkeypatch):
+    cfg = load_config(f'mmrazor::distill/mmcls/{name}.py')
+    said = warnings_of(lambda: check_distill_config(cfg), monkeypatch)
+    assert len(said) == len(expected)
+    assert all(part in message for part, message in zip(expected, said, strict=True))
+
+
+def test_the_first_look_changes_nothing(right, tmp_path):
+    """Weights to the bit as without it, also BatchNorm's statistics and what draws at random."""
+    states = []
+    for run in (lambda cfg: Runner.from_cfg(cfg).train(), lambda cfg: train(build_runner(cfg))):
+        cfg = copy.deepcopy(right)
+        cfg.randomness = dict(seed=3)
+        cfg.work_dir = str(tmp_path / str(len(states)))
+        cfg.model.architecture.head.type = 'mmpretrain.StackedLinearClsHead'
+        cfg.model.architecture.head.update(mid_channels=[16], dropout_rate=0.5)
+        cfg.model.distiller.student_recorders.fc.source = 'head.layers.1'
+        run(cfg)
+        states.append(torch.load(f'{cfg.work_dir}/epoch_1.pth')['state_dict'])
+    first, second = states
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize(
+    'loader', [dict(batch_size=5, drop_last=True), dict(batch_size=4), dict(batch_size=6)]
+)
+def test_last_batches_that_train(loader, right):
+    cfg = copy.deepcopy(right)
+    cfg.train_dataloader.update(loader)
+    check(cfg)
+
+
+def test_a_single_image_is_no_fault_without_batchnorm(right):
+    cfg = copy.deepcopy(right)
+    cfg.train_dataloader.batch_size = 5
+    cfg.model.architecture.backbone.norm_cfg = dict(type='GN', num_groups=2)
+    check(cfg)
+
+
+def kl_by_mean(cfg: Config) -> None:
+    cfg.model.distiller.distill_losses.loss_kl.reduction = 'mean'
+
+
+@pytest.mark.parametrize(
+    ('mutate', 'words'),
+    [
+        (lambda cfg: (kl_by_mean(cfg), rank(cfg)), "reduction='batchmean'"),
+        (lambda cfg: (kl_by_mean(cfg), augmented(cfg)), "reduction='batchmean'"),
+        (lambda cfg: (kl_by_mean(cfg), add_rank_loss(cfg, {})), "reduction='batchmean'"),
+        (
+            lambda cfg: (
+                rank(cfg, steepness=1e9),
+                fresh_teacher()(cfg),
+                cfg.model.architecture.head.update(init_cfg=None),
+            ),
+            r'loss_rank: at steepness 1e\+09 only 0\.\d\d% of the pairs .* A steepness of \d+',
+        ),
+    ],
+)
+def test_what_may_be_meant_is_said_once(mutate, words, right, monkeypatch):
+    cfg = copy.deepcopy(right)
+
+    def twice() -> None:
+        mutate(cfg)
+        for _ in range(2):
+            check(copy.deepcopy(cfg))
+
+    (message,) = warnings_of(twice, monkeypatch)
+    assert re.search(words, message), message
+
+
+def test_the_steepness_that_is_offered_does(right, monkeypatch):
+    cfg = copy.deepcopy(right)
+    cfg.model.architecture.head.init_cfg = None
+    rank(cfg, steepness=1e6)
+    (message,) = warnings_of(lambda: check(copy.deepcopy(cfg)), monkeypatch)
+    warn_once.cache_clear()
+    offered = float(re.search(r'A steepness of (\S+) leaves', message).group(1))
+    cfg.model.distiller.distill_losses.loss_rank.steepness = offered
+    assert warnings_of(lambda: check(cfg), monkeypatch) == []
+
+
+@pytest.mark.parametrize(
+    ('distiller', 'model'),
+    [
+        # Reverse KL: with a gradient on the teacher's side the student may stand there.
+        (
+            dict(
+                distill_losses=dict(loss_kl=dict(teacher_detach=False)),
+                loss_forward_mappings=dict(
+                    loss_kl=dict(
+                        preds_S=dict(from_student=False, recorder='fc'),
+                        preds_T=dict(from_student=True, recorder='fc'),
+                    )
+                ),
+            ),
+            {},
+        ),
+        (dict(distill_losses=dict(loss_kl=dict(loss_weight=0))), {}),
+        (dict(distill_losses=dict(loss_kl=dict(loss_weight=np.float64(0.5)))), {}),
+        (dict(_scope_='mmcls', type='mmrazor.ConfigurableDistiller'), 'other scope'),
+        ({}, dict(student_trainable=False, calculate_student_loss=False)),
+    ],
+)
+def test_what_is_meant_passes(distiller, model, right, monkeypatch):
+    cfg = copy.deepcopy(right)
+    if model == 'other scope':
+        for part in ('student_recorders', 'teacher_recorders'):
+            cfg.model.distiller[part].fc._scope_ = 'mmrazor'
+        cfg.model.distiller.distill_losses.loss_kl._scope_ = 'mmrazor'
+        model = {}
+    cfg.merge_from_dict(dict(model=dict(distiller=distiller, **model)))
+    check_distill_config(cfg)
+
+
+NEW_STYLE = """
+from mmengine.dataset import DefaultSampler
+from mmengine.model import PretrainedInit
+from mmrazor.models.algorithms import SingleTeacherDistill
+from mmrazor.models.distillers import ConfigurableDistiller
+from mmrazor.models.losses import KLDivergence
+
+from mmkendall.models import KendallRankLoss
+
+recorders = dict(fc=dict(type='ModuleOutputs', source='head.fc'))
+records = dict(
+    preds_S=dict(from_student=True, recorder='fc'),
+    preds_T=dict(from_student=False, recorder='fc'),
+)
+model = dict(
+    type=SingleTeacherDistill,
+    distiller=dict(
+        _scope_='mmrazor',
+        type=ConfigurableDistiller,
+        student_recorders=recorders,
+        teacher_recorders=recorders,
+        distill_losses=dict(loss_kl=dict(type=KLDivergence, tau=4), {name}=dict(type={kind})),
+        loss_forward_mappings=dict(loss_kl=records, {name}=records),
+    ),
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind', 'words'),
+    [
+        ('rank', 'KendallRankLoss', 'Call it loss_rank'),
+        ('kd', 'KLDivergence', 'Call it loss_kd'),
+        ('loss_rank', 'KendallRankLoss', None),
+    ],
+)
+def test_new_style_configs(name, kind, words, right, tmp_path):
+    path = tmp_path / 'new_style.py'
+    path.write_text(NEW_STYLE.replace('{name}', name).replace('{kind}', kind))
+    new, cfg = load_config(str(path)), copy.deepcopy(right)
+    new.model.update({key: cfg.model[key] for key in cfg.model if key not in new.model})
+    cfg.model = new.model
+    if words is None:
+        check(cfg)
+    else:
+        assert re.search(words, refusal(cfg))
+
+
+def test_rank_loss_beside_a_class_of_ones_own(right):
+    """A loss that derives from one that we know, and a distiller as a class."""
+    from mmrazor.models.losses import KLDivergence
+
+    class Softer(KLDivergence):
+        pass
+
+    cfg = copy.deepcopy(right)
+    cfg.model.distiller.distill_losses.loss_kl.type = Softer
+    added = add_rank_loss(cfg, dict(steepness=1))
+    assert added['loss_rank']['loss_weight'] == 0.9
+    check(cfg)

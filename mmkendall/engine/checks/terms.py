@@ -266,7 +266,7 @@ def _check_sides(name: str, loss: nn.Module, distiller: Mapping) -> None:
     inner = loss.loss if isinstance(loss, DenseLogitLoss) else loss
     if getattr(inner, 'teacher_detach', True) is False:
         return  # With a gradient on either side, each may be the other's teacher.
-    mapping = distiller['loss_forward_mappings'][name]
+    mapping = _dict(distiller, 'loss_forward_mappings').get(name, {})
     for student, teacher in PAIRS:
         if student not in mapping or teacher not in mapping:
             continue
