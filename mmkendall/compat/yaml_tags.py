@@ -12,7 +12,8 @@ def is_broken() -> bool:
     import yaml
     from mmengine.fileio.handlers import yaml_handler
 
-    return not issubclass(yaml_handler.Loader, yaml.constructor.SafeConstructor)
+    # The safe one reads data alone, and the others derive from the full one.
+    return issubclass(yaml_handler.Loader, yaml.constructor.FullConstructor)
 
 
 def mend() -> None:
