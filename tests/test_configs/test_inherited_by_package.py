@@ -32,8 +32,7 @@ def inherited(name: str, folder):
     'name',
     [
         'digits/resnet18-w4_1xb64_digits',
-        *(f'digits/{method}_{PAIR}' for method in ('ctkd', 'dist', 'dkd', 'kd-rank', 'mlkd')),
-        f'digits/lskd-rank_{PAIR}',
+        *(f'digits/{method}_{PAIR}' for method in ('dkd', 'kd-rank', 'lskd-rank', 'mlkd')),
         f'studies/digits_methods/dist_{PAIR}-val',
     ],
 )
@@ -48,7 +47,6 @@ def test_digits_train_an_iteration(name, tmp_path):
     [
         'cifar100/alone/resnet20_1xb64_cifar100',
         'cifar100/kd/kd-rank_logits_resnet56_resnet20_1xb64_cifar100',
-        'cifar100/mlkd/mlkd_logits_resnet56_resnet20_1xb64_cifar100',
         'imagenet/dkd/dkd-rank_logits_resnet34_resnet18_8xb64_in1k',
         'imagenet/dist-rank_logits_resnet34_resnet18_8xb32_in1k',
     ],
@@ -57,13 +55,16 @@ def test_the_run_and_the_data_are_built(name, tmp_path):
     """All but the data sets, which are not here."""
     cfg = inherited(name, tmp_path)
     check_distill_config(cfg)
+    if '-rank' in name:  # The others' loops are compiled first, which takes a while.
+        distiller = cfg.model.distiller
+        rank = distiller.get('rank_loss') or distiller.distill_losses.loss_rank
+        rank.backend = 'eager'
     runner = build_runner(cfg)
     kind = cfg.train_dataloader.dataset.type.rpartition('.')[2]
     image = {'img': np.zeros(VIEWS[kind], np.uint8)}
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        pipeline = [step for step in cfg.train_dataloader.dataset.pipeline]
-        steps = [step for step in pipeline if step['type'] != 'LoadImageFromFile']
-        transform = Compose(steps)
+        pipeline = cfg.train_dataloader.dataset.pipeline
+        transform = Compose([step for step in pipeline if step['type'] != 'LoadImageFromFile'])
     batch = pseudo_collate([transform({**image, 'gt_label': label}) for label in (1, 3)])
     runner.model.train()
     losses = runner.model(**runner.model.data_preprocessor(batch, True), mode='loss')

@@ -6,6 +6,7 @@ from mmengine.config import Config, ConfigDict
 from mmrazor.models.losses import DKDLoss, KLDivergence
 from torch import nn
 
+from mmkendall.datasets import Digits
 from mmkendall.models import KendallRankLoss
 
 FC = dict(type='ModuleOutputs', source='head.fc')
@@ -274,6 +275,14 @@ def two(*mutations):
     return mutate
 
 
+def single_logit(cfg: Config) -> None:
+    """Images of one class, so that the head's own loss takes a single logit."""
+    head_of(1)(cfg)
+    digits = Digits(split='train')
+    zeros = [index for index in range(len(digits)) if digits.get_data_info(index)['gt_label'] == 0]
+    cfg.train_dataloader.dataset.indices = zeros[:16]
+
+
 def inputs_of_fc(cfg: Config) -> None:
     cfg.model.distiller.student_recorders.fc.type = 'ModuleInputs'
 
@@ -339,7 +348,22 @@ BUILT = [
         ),
         'loss_rank: the student has 10 classes .* and the teacher 13',
     ),
-    (head_of(1), 'single logit|out of bounds'),
+    (single_logit, 'loss_kl, a KLDivergence, is constant on a single logit'),
+    (
+        lambda c: (single_logit(c), rank(c), delete_at(KL)(c), delete_at(RECORDS)(c)),
+        'loss_rank, a KendallRankLoss, is constant on a single logit',
+    ),
+    (
+        set_at(
+            f'{D}.student_recorders.fc',
+            dict(type='MethodOutputs', source='mmpretrain.models.heads.ClsHead.loss'),
+        ),
+        'records a dict with loss: record a module whose output is the logits',
+    ),
+    (
+        set_at('model.teacher_ckpt', 'http://127.0.0.1:9/teacher.pth'),
+        'http://127.0.0.1:9/teacher.pth could not be fetched',
+    ),
     (head_of(5), 'out of bounds|out of range|device-side'),
     (
         inputs_of_fc,

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from mmkendall.engine.distill_config import load_config
 from mmkendall.models.warn_once import warn_once
 
 from ..conftest import REPOSITORY, call_tool
@@ -171,8 +172,6 @@ def test_what_may_not_be_meant_is_a_warning(tmp_path, monkeypatch, capsys):
     'text', ['model:\n  type: ImageClassifier', 'model: {type: A, b: [1, 2]}']
 )
 def test_yaml_that_is_data_is_read(text, tmp_path):
-    from mmkendall.engine.distill_config import load_config
-
     path = tmp_path / 'data.yml'
     path.write_text(text)
     assert load_config(str(path)).model.type in ('ImageClassifier', 'A')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os.path as osp
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,11 @@ from mmkendall.models.warn_once import warn_once
 # Settings by which a user says that what looks wrong is meant.
 RANDOM_TEACHER = 'allow_random_teacher'
 OTHER_CLASSES = 'allow_other_class_names'
+
+# In what torch says of weights of another shape.
+OTHER_SHAPE = re.compile(
+    r'size mismatch for (\S+): .*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)'
+)
 
 # Beyond this share of equal names, in their places, the others are likely spelled differently.
 MOST_SAME = 0.95
@@ -131,13 +137,22 @@ def check_loaded(cfg: Config, model: BaseModel) -> list[tuple[str, ...] | None]:
     loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu', logger='silent')
     state = loaded.get('state_dict', loaded)
     given = {name.removeprefix('module.'): value for name, value in state.items()}
-    wanted = model.teacher.state_dict()
-    missing = [name for name in wanted if name not in given and not NEGLIGIBLE.search(name)]
-    shapes = [
-        f'{name} {tuple(given[name].shape)} for {tuple(value.shape)}'
-        for name, value in wanted.items()
-        if name in given and given[name].shape != value.shape
-    ]
+    # It holds these weights already. What counts is what comes of loading them: a network's own
+    # hooks may rename and resize weights.
+    missing, extra, shapes = [], [], []
+    try:
+        missing, extra = model.teacher.load_state_dict(dict(given), strict=False)
+    except RuntimeError as error:
+        shapes = [
+            f'{name} {tuple(json.loads(came))} for {tuple(json.loads(wanted))}'
+            for name, came, wanted in OTHER_SHAPE.findall(str(error))
+        ]
+        if not shapes:
+            raise
+    missing, extra = (
+        [name for name in names if not NEGLIGIBLE.search(name)] for names in (missing, extra)
+    )
+    total = len(model.teacher.state_dict())
     where = f'model.teacher_ckpt {str(checkpoint)!r} does not fit the teacher'
     hint, of_another = '', '. It must be of the architecture of model.teacher'
     if any(name.startswith('architecture.') for name in given):
@@ -147,7 +162,7 @@ def check_loaded(cfg: Config, model: BaseModel) -> list[tuple[str, ...] | None]:
         )
     if missing:
         raise ConfigError(
-            f'{where}: of {len(wanted)} weights it lacks {len(missing)}, such as '
+            f'{where}: of {total} weights it lacks {len(missing)}, such as '
             f'{", ".join(missing[:3])}{hint or of_another}'
         )
     if shapes:
@@ -155,7 +170,6 @@ def check_loaded(cfg: Config, model: BaseModel) -> list[tuple[str, ...] | None]:
             f'{where}: {len(shapes)} weights have other shapes, such as {", ".join(shapes[:2])}. '
             'It must be of the architecture and the classes of model.teacher'
         )
-    extra = [name for name in given if name not in wanted and not NEGLIGIBLE.search(name)]
     if extra:
         warn_once(
             f'model.teacher_ckpt {str(checkpoint)!r} has {len(extra)} weights that the teacher '
