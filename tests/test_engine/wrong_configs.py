@@ -325,7 +325,7 @@ BUILT = [
             set_at('model.teacher.backbone.base_channels', 8),
             set_at('model.teacher.head.in_channels', 64),
         ),
-        'does not fit the teacher: .* lacks .*such as backbone',
+        'does not fit the teacher: .* weights have other shapes, such as backbone',
     ),
     (set_at('model.teacher.head.num_classes', 13), r'head.fc.weight \(10, 128\) for \(13, 128\)'),
     (nan_teacher, "teacher's weight head.fc.weight is not finite"),
