@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import PretrainedInit
 from mmengine.runner import Runner
 
 from mmkendall.engine.distill_config import (
@@ -139,6 +140,16 @@ def test_several_teachers_pass(kind, right, teacher):
     assert 'and the teacher 13' in refusal(copy.deepcopy(cfg))
     cfg.model.teacher[1].recorders = dict(fc=dict(type='ModuleOutputs', source='fc'))
     assert 'teacher.1.recorders.fc' in refusal(cfg)
+
+
+@pytest.mark.parametrize('kind', ['Pretrained', PretrainedInit])
+@pytest.mark.parametrize('algorithm', ['mmrazor.SingleTeacherDistill', 'mmkendall.LogitDistill'])
+def test_a_teacher_that_loads_its_own_weights(kind, algorithm, right, teacher):
+    cfg = copy.deepcopy(right)
+    cfg.model.type = algorithm
+    cfg.model.teacher_ckpt = None
+    cfg.model.teacher.init_cfg = dict(type=kind, checkpoint=teacher)
+    check(cfg)
 
 
 MMRAZORS = {

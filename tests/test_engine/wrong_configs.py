@@ -226,6 +226,10 @@ TERMS = [
         set_at('model.architecture.backbone.init_cfg', dict(type='Pretrained', checkpoint=GONE)),
         "model.architecture.backbone.init_cfg.checkpoint 'gone.pth' does not exist",
     ),
+    (
+        set_at('model.teacher.init_cfg', dict(type='mmengine.Pretrained', checkpoint='a.pth')),
+        "model.teacher.init_cfg.type must be 'Pretrained', got 'mmengine.Pretrained'",
+    ),
     (delete_at('model'), 'the config must have a model'),
 ]
 
@@ -316,6 +320,16 @@ BUILT = [
     # Teachers.
     (set_at('model.teacher_ckpt', None), 'weights would be random.*allow_random_teacher=True'),
     (delete_at('model.teacher_ckpt'), 'weights would be random.*allow_random_teacher=True'),
+    (
+        two(
+            set_at('model.teacher_ckpt', None),
+            set_at(
+                'model.teacher.backbone.init_cfg',
+                dict(type='Pretrained', checkpoint='torchvision://resnet18'),
+            ),
+        ),
+        'no init_cfg of its head is of type Pretrained',
+    ),
     (
         set_at('model.teacher.backbone.depth', 34),
         'does not fit the teacher: of .* weights it lacks .*such as backbone.layer1',

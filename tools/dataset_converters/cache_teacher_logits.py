@@ -41,7 +41,9 @@ from rich.progress import (  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from mmkendall.datasets import FixedViews  # noqa: E402
+from mmkendall.engine.checks import explained  # noqa: E402
 from mmkendall.engine.checks.scopes import resolve, scope_of  # noqa: E402
+from mmkendall.engine.checks.teachers import check_not_random  # noqa: E402
 from mmkendall.engine.command_line import add_common_options, prepare_config  # noqa: E402
 from mmkendall.engine.distill_config import ConfigError, check_distill_config  # noqa: E402
 from mmkendall.models import LogitDistill  # noqa: E402
@@ -101,7 +103,9 @@ def check(cfg: Config, args: argparse.Namespace) -> None:
 def build_model(cfg: Config) -> LogitDistill:
     """The model with its teacher, on the device, reading no cache."""
     cfg.model.teacher_logits = None
-    model = MODELS.build(cfg.model)
+    with explained(cfg):
+        model = MODELS.build(cfg.model)
+    check_not_random(cfg, model)
     model.init_weights()
     return model.to(get_device()).eval()
 

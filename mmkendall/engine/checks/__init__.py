@@ -6,6 +6,6 @@
 """
 
 from mmkendall.engine.checks.config import check_distill_config
-from mmkendall.engine.checks.run import build_runner, train
+from mmkendall.engine.checks.run import build_runner, explained, train
 
-__all__ = ['build_runner', 'check_distill_config', 'train']
+__all__ = ['build_runner', 'check_distill_config', 'explained', 'train']

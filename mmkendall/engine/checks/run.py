@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os.path as osp
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
@@ -22,6 +23,17 @@ from mmkendall.engine.errors import ConfigError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+@contextmanager
+def explained(cfg: Config) -> Iterator[None]:
+    """Turns what is raised while a config is built into a ConfigError of one sentence."""
+    try:
+        yield
+    except Exception as error:
+        if 'is not in the model' in str(error):
+            check_sources(cfg)
+        raise build_error(error, cfg) from error
+
+
 def build_runner(cfg: Config) -> Runner:
     """Builds the runner of a config, and looks at the model that it has built.
 
@@ -33,12 +45,8 @@ def build_runner(cfg: Config) -> Runner:
             the model: which names are like it; a teacher is random, or is not what its checkpoint
             holds.
     """
-    try:
+    with explained(cfg):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    except Exception as error:
-        if 'is not in the model' in str(error):
-            check_sources(cfg)
-        raise build_error(error, cfg) from error
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     of_teachers = []
     if isinstance(cfg.model, Mapping) and cfg.model.get('distiller') is not None:

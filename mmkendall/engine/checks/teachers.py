@@ -59,6 +59,7 @@ def check_checkpoints_exist(cfg: Config) -> None:
             raise ConfigError(f'model.{where} must be a path or a URL, got {checkpoint!r}')
         _check_exists(f'model.{where}', checkpoint, 'a trained teacher')
     for path, config in walk(cfg.model, 'model'):
+        _check_spelling(path, config)
         if loads_weights(config):
             _check_exists(f'{path}.checkpoint', config.get('checkpoint'), 'its weights')
 
@@ -72,39 +73,79 @@ def _check_exists(where: str, checkpoint: Any, of: str) -> None:
 
 
 def check_not_random(cfg: Config, model: nn.Module) -> None:
-    """Raises ConfigError for a teacher whose weights nothing has trained."""
+    """Raises ConfigError for a teacher whose weights, or whose recorded part, nothing has trained.
+
+    Args:
+        cfg: the config of the run.
+        model: the algorithm that was built from it.
+    """
     if cfg.get(RANDOM_TEACHER) or cfg.model.get('teacher_trainable'):
         return
-    built = teachers_of(model)
     entries = [
-        entry
-        for entry in teacher_entries(cfg.model)
-        if entry[0].startswith('teacher_ckpt') or entry[0].startswith('teacher.')
+        entry for entry in teacher_entries(cfg.model) if not entry[0].startswith('teachers')
     ]
-    for (where, config, checkpoint), teacher in zip(entries, built, strict=False):
-        if checkpoint or not isinstance(config, Mapping) or config.get('pretrained'):
+    for (where, config, checkpoint), teacher in zip(entries, teachers_of(model), strict=False):
+        if checkpoint or not isinstance(config, Mapping):
             continue
-        in_config = any(loads_weights(part) for _, part in walk(config))
-        if not in_config and not any(loads_weights(init) for init in _init_cfgs(teacher)):
+        if any(part.get('pretrained') for _, part in walk(config)):
+            continue  # Its class loads weights by itself.
+        parts = random_parts(teacher)
+        sources = [
+            str(recorder.get('source'))
+            for recorder in (cfg.model.distiller.get('teacher_recorders') or {}).values()
+        ]
+        recorded = [
+            part for part in parts if any(f'{name}.'.startswith(f'{part}.') for name in sources)
+        ]
+        if '' in parts or recorded:
+            what = f'of its {", ".join(recorded)} ' if recorded and '' not in parts else ''
             raise ConfigError(
-                f'model.{where} is {checkpoint!r} and no init_cfg of the teacher is of type '
-                'Pretrained: its weights would be random. Name a checkpoint with --cfg-options '
+                f'model.{where} is {checkpoint!r} and no init_cfg {what}is of type Pretrained: '
+                "the teacher's weights would be random. Name a checkpoint with --cfg-options "
                 f'model.{where}=PATH, or say with {RANDOM_TEACHER}=True that this is meant'
             )
 
 
+def random_parts(model: nn.Module, name: str = '') -> list[str]:
+    """The outermost modules whose weights no ``init_cfg`` loads; '' for the whole model."""
+    init_cfg = getattr(model, 'init_cfg', None)
+    configs = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    if any(loads_weights(config) for config in configs):
+        return []
+    weighted = [
+        (child_name, child)
+        for child_name, child in model.named_children()
+        if next(child.parameters(), None) is not None
+    ]
+    parts = [
+        part
+        for child_name, child in weighted
+        for part in random_parts(child, f'{name}.{child_name}' if name else child_name)
+    ]
+    own = next(model.parameters(recurse=False), None) is not None
+    all_random = [f'{name}.{child}' if name else child for child, _ in weighted] == parts
+    return [name] if own or (parts and all_random) or not weighted else parts
+
+
 def loads_weights(config: Any) -> bool:
-    """Whether a config is an ``init_cfg`` that loads a checkpoint, however its type is spelled."""
-    if not isinstance(config, Mapping):
-        return False
+    """Whether a config is an ``init_cfg`` that loads a checkpoint, as mmengine reads it."""
+    return isinstance(config, Mapping) and config.get('type') in ('Pretrained', PretrainedInit)
+
+
+def _check_spelling(path: str, config: Mapping) -> None:
+    """Raises ConfigError for an ``init_cfg`` that loads weights over which mmengine initialises.
+
+    It loads last what is called Pretrained, or is the class. Under another name the same class
+    comes first, and the initialisation of the parts then overwrites what it has loaded.
+    """
+    if loads_weights(config) or 'checkpoint' not in config:
+        return
     kind = resolve(config.get('type'), WEIGHT_INITIALIZERS, config.get('_scope_'))
-    return isinstance(kind, type) and issubclass(kind, PretrainedInit)
-
-
-def _init_cfgs(teacher: nn.Module) -> Iterator[Any]:
-    for module in teacher.modules():
-        init_cfg = getattr(module, 'init_cfg', None)
-        yield from init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    if isinstance(kind, type) and issubclass(kind, PretrainedInit):
+        raise ConfigError(
+            f"{path}.type must be 'Pretrained', got {config['type']!r}: under any other name "
+            'mmengine initialises the parts of the model over the weights that it loads'
+        )
 
 
 def teachers_of(model: nn.Module) -> list[nn.Module]:

@@ -85,9 +85,8 @@ def check_terms(cfg: Config) -> None:
 def check_weights(cfg: Config) -> None:
     """Raises ConfigError for a loss weight or a temperature that is none."""
     for path, config in walk(cfg.get('model'), 'model'):
-        if (
-            'generator_distiller' in path
-        ):  # It plays against the student: weights below 0 are meant.
+        # It plays against the student, where weights below 0 are meant.
+        if 'generator_distiller' in path:
             continue
         of_loss = 'distill_losses' in path
         for key, value in config.items():
