@@ -41,9 +41,6 @@ from rich.progress import (  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from mmkendall.datasets import FixedViews  # noqa: E402
-from mmkendall.engine.checks import explained  # noqa: E402
-from mmkendall.engine.checks.scopes import resolve, scope_of  # noqa: E402
-from mmkendall.engine.checks.teachers import check_not_random  # noqa: E402
 from mmkendall.engine.command_line import add_common_options, prepare_config  # noqa: E402
 from mmkendall.engine.distill_config import ConfigError, check_distill_config  # noqa: E402
 from mmkendall.models import LogitDistill  # noqa: E402
@@ -81,18 +78,13 @@ def check(cfg: Config, args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise ConfigError(f'--{name.replace("_", "-")} must be {least} or more, got {value}')
-    model = cfg.get('model', {})
-    with scope_of(cfg):
-        if resolve(model.get('type'), MODELS, model.get('_scope_')) is not LogitDistill:
-            raise ConfigError(
-                f"model.type must be 'mmkendall.LogitDistill', got {model.get('type')!r}"
-            )
+    kind = cfg.get('model', {}).get('type')
+    if kind != 'mmkendall.LogitDistill':
+        raise ConfigError(f"model.type must be 'mmkendall.LogitDistill', got {kind!r}")
     if args.out is None and cfg.model.get('teacher_logits') is None:
         raise ConfigError('model.teacher_logits must name a folder, got None; or pass --out')
     dataset = cfg.get('train_dataloader', {}).get('dataset', {})
-    with scope_of(cfg):
-        views = resolve(dataset.get('type'), DATASETS, dataset.get('_scope_')) is FixedViews
-    if not views:
+    if dataset.get('type') != 'mmkendall.FixedViews':
         raise ConfigError(
             "train_dataloader.dataset.type must be 'mmkendall.FixedViews', so that every image "
             f'comes again as it was, got {dataset.get("type")!r}'
@@ -103,9 +95,7 @@ def check(cfg: Config, args: argparse.Namespace) -> None:
 def build_model(cfg: Config) -> LogitDistill:
     """The model with its teacher, on the device, reading no cache."""
     cfg.model.teacher_logits = None
-    with explained(cfg):
-        model = MODELS.build(cfg.model)
-    check_not_random(cfg, model)
+    model = MODELS.build(cfg.model)
     model.init_weights()
     return model.to(get_device()).eval()
 

@@ -81,6 +81,8 @@ def check_not_random(cfg: Config, model: nn.Module) -> None:
     """
     if cfg.get(RANDOM_TEACHER) or cfg.model.get('teacher_trainable'):
         return
+    if cfg.get('resume') or cfg.get('load_from'):
+        return  # What is loaded may hold the teacher.
     entries = [
         entry for entry in teacher_entries(cfg.model) if not entry[0].startswith('teachers')
     ]
