@@ -89,7 +89,7 @@ def check_not_random(cfg: Config, model: nn.Module) -> None:
     for (where, config, checkpoint), teacher in zip(entries, teachers_of(model), strict=False):
         if checkpoint or not isinstance(config, Mapping):
             continue
-        if any(part.get('pretrained') for _, part in walk(config)):
+        if any(part.get('pretrained') is True for _, part in walk(config)):
             continue  # Its class loads weights by itself.
         parts = random_parts(teacher)
         sources = [

@@ -91,9 +91,10 @@ def check_weights(cfg: Config) -> None:
         of_loss = 'distill_losses' in path
         for key, value in config.items():
             where = f'{path}.{key}'
-            if key in ('loss_weight', 'rank_weight') or (
-                of_loss and str(key).endswith('weight') and isinstance(value, (str, Real))
-            ):
+            if isinstance(value, (list, tuple, Mapping)):
+                continue  # One for each level or class, as some heads have them.
+            weighs = key in ('loss_weight', 'rank_weight')
+            if weighs or (of_loss and str(key).endswith('weight') and value is not None):
                 _check_number(where, value, 0 <= _as_number(value) < math.inf, '0 at least')
             elif of_loss and key in ('tau', 'temperature'):
                 _check_number(where, value, 0 < _as_number(value) < math.inf, 'above 0')
