@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.model import PretrainedInit
 from mmengine.runner import Runner
 
+from mmkendall.engine.checks.teachers import check_class_names
 from mmkendall.engine.distill_config import (
     ConfigError,
     add_rank_loss,
@@ -150,6 +151,42 @@ def test_a_teacher_that_loads_its_own_weights(kind, algorithm, right, teacher):
     cfg.model.teacher_ckpt = None
     cfg.model.teacher.init_cfg = dict(type=kind, checkpoint=teacher)
     check(cfg)
+
+
+@pytest.mark.parametrize('algorithm', ['mmrazor.SingleTeacherDistill', 'mmkendall.LogitDistill'])
+def test_class_names(algorithm, right, monkeypatch):
+    cfg = copy.deepcopy(right)
+    cfg.model.type = algorithm
+    cfg.train_dataloader.dataset.metainfo = dict(classes=tuple('9876543210'))
+    assert 'the same classes in another order' in refusal(copy.deepcopy(cfg))
+    # What puts the logits into the order of the data may stand between teacher and loss.
+    picked = copy.deepcopy(cfg)
+    picked.model.distiller.connectors = dict(
+        order=dict(type='mmrazor.TorchFunctionalConnector', function_name='relu')
+    )
+    picked.model.distiller.loss_forward_mappings.loss_kl.preds_T.connector = 'order'
+    check(picked)
+    cfg.train_dataloader.dataset.metainfo = dict(classes=[f'digit {n}' for n in range(10)])
+    assert 'not the same' in refusal(copy.deepcopy(cfg))
+    cfg.allow_other_class_names = True
+    check(cfg)
+
+
+def test_a_few_names_are_likely_spelled_differently(right, monkeypatch):
+    names = [f'class {n}' for n in range(100)]
+    others = ['Class 0', *names[1:]]
+    said = warnings_of(lambda: check_class_names(right, [tuple(names)], others), monkeypatch)
+    assert len(said) == 1
+    assert "'class 0' and 'Class 0'" in said[0]
+
+
+def test_a_teacher_out_of_a_distillation(right, tmp_path):
+    cfg = copy.deepcopy(right)
+    cfg.work_dir = str(tmp_path)
+    train(build_runner(copy.deepcopy(cfg)))
+    cfg.model.teacher = copy.deepcopy(cfg.model.architecture)
+    cfg.model.teacher_ckpt = str(tmp_path / 'epoch_1.pth')
+    assert re.search('does not fit|holds 0 of', refusal(cfg))
 
 
 MMRAZORS = {

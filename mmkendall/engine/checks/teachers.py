@@ -172,19 +172,39 @@ def check_loaded(cfg: Config, model: BaseModel) -> list[tuple[str, ...] | None]:
     """
     from mmrazor.models.algorithms import SingleTeacherDistill
 
-    if not isinstance(model, SingleTeacherDistill):
-        return list(getattr(model, 'teacher_classes', None) or [])
-    checkpoint = cfg.model.get('teacher_ckpt')
-    if not checkpoint:
-        return [None]
-    loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu', logger='silent')
-    state = loaded.get('state_dict', loaded)
+    names = getattr(model, 'teacher_classes', None)
+    if names is not None:
+        return list(names)
+    of_teachers = []
+    for _, _, checkpoint in teacher_entries(cfg.model):
+        if not checkpoint:
+            of_teachers.append(None)
+            continue
+        loaded = CheckpointLoader.load_checkpoint(
+            str(checkpoint), map_location='cpu', logger='silent'
+        )
+        if isinstance(model, SingleTeacherDistill):
+            _check_fits(str(checkpoint), loaded.get('state_dict', loaded), model.teacher)
+        of_teachers.append(_class_names(loaded.get('meta')))
+    return of_teachers
+
+
+def _class_names(meta: Any) -> tuple[str, ...] | None:
+    """The classes that a checkpoint's model was trained on, in the order of its logits."""
+    dataset = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    classes = dataset.get('classes') if isinstance(dataset, Mapping) else None
+    return tuple(classes) if isinstance(classes, (list, tuple)) and classes else None
+
+
+def _check_fits(checkpoint: str, state: Mapping, teacher: nn.Module) -> None:
+    """Loads once more what the teacher has loaded already, and judges what comes of it.
+
+    Names and shapes alone would not do: a network's own hooks may rename and resize weights.
+    """
     given = {name.removeprefix('module.'): value for name, value in state.items()}
-    # It holds these weights already. What counts is what comes of loading them: a network's own
-    # hooks may rename and resize weights.
     missing, extra, shapes = [], [], []
     try:
-        missing, extra = model.teacher.load_state_dict(dict(given), strict=False)
+        missing, extra = teacher.load_state_dict(dict(given), strict=False)
     except RuntimeError as error:
         shapes = [
             f'{name} {tuple(json.loads(came))} for {tuple(json.loads(wanted))}'
@@ -195,9 +215,8 @@ def check_loaded(cfg: Config, model: BaseModel) -> list[tuple[str, ...] | None]:
     missing, extra = (
         [name for name in names if not NEGLIGIBLE.search(name)] for names in (missing, extra)
     )
-    total = len(model.teacher.state_dict())
-    where = f'model.teacher_ckpt {str(checkpoint)!r} does not fit the teacher'
-    hint, of_another = '', '. It must be of the architecture of model.teacher'
+    where = f'model.teacher_ckpt {checkpoint!r} does not fit the teacher'
+    hint = '. It must be of the architecture and the classes of model.teacher'
     if any(name.startswith('architecture.') for name in given):
         hint = (
             '. It is of a distillation run: take the student out of it with '
@@ -205,22 +224,19 @@ def check_loaded(cfg: Config, model: BaseModel) -> list[tuple[str, ...] | None]:
         )
     if missing:
         raise ConfigError(
-            f'{where}: of {total} weights it lacks {len(missing)}, such as '
-            f'{", ".join(missing[:3])}{hint or of_another}'
+            f'{where}: of {len(teacher.state_dict())} weights it lacks {len(missing)}, such as '
+            f'{", ".join(missing[:3])}{hint}'
         )
     if shapes:
         raise ConfigError(
-            f'{where}: {len(shapes)} weights have other shapes, such as {", ".join(shapes[:2])}. '
-            'It must be of the architecture and the classes of model.teacher'
+            f'{where}: {len(shapes)} weights have other shapes, such as {", ".join(shapes[:2])}'
+            f'{hint}'
         )
     if extra:
         warn_once(
-            f'model.teacher_ckpt {str(checkpoint)!r} has {len(extra)} weights that the teacher '
-            f'does not have, such as {", ".join(extra[:3])}: is it of another architecture?'
+            f'model.teacher_ckpt {checkpoint!r} has {len(extra)} weights that the teacher does '
+            f'not have, such as {", ".join(extra[:3])}: is it of another architecture?'
         )
-    classes = (loaded.get('meta') or {}).get('dataset_meta') or {}
-    classes = classes.get('classes') if isinstance(classes, Mapping) else None
-    return [tuple(classes) if classes else None]
 
 
 def check_finite(model: nn.Module) -> None:
