@@ -115,11 +115,17 @@ def run_tool(*command: str | Path, cwd: Path, check: bool = True, **environment:
     return done
 
 
-def call_tool(monkeypatch, *command: str | Path) -> int:
-    """Runs the main() of a script of tools/ in this process, and returns its exit status."""
-    path = REPOSITORY / 'tools' / command[0]
+def load_tool(name: str | Path):
+    """A script of tools/ as a module."""
+    path = REPOSITORY / 'tools' / name
     spec = spec_from_file_location(path.stem, path)
     tool = module_from_spec(spec)
     spec.loader.exec_module(tool)
+    return tool
+
+
+def call_tool(monkeypatch, *command: str | Path) -> int:
+    """Runs the main() of a script of tools/ in this process, and returns its exit status."""
+    tool = load_tool(command[0])
     monkeypatch.setattr('sys.argv', [str(part) for part in command])
     return tool.main()

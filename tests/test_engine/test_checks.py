@@ -247,6 +247,20 @@ def test_a_single_image_is_no_fault_without_batchnorm(right):
     check(cfg)
 
 
+def by_iterations(cfg: Config, iterations: int, sampler: str = 'DefaultSampler') -> Config:
+    cfg = copy.deepcopy(cfg)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=9)
+    cfg.train_dataloader.update(batch_size=5, sampler=dict(type=sampler, shuffle=True))
+    cfg.param_scheduler = None
+    return cfg
+
+
+def test_a_last_batch_that_does_not_come(right):
+    check(by_iterations(right, 3))
+    check(by_iterations(right, 9, 'InfiniteSampler'))
+    assert 'would hold a single image' in refusal(by_iterations(right, 9))
+
+
 def kl_by_mean(cfg: Config) -> None:
     cfg.model.distiller.distill_losses.loss_kl.reduction = 'mean'
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
 from mmkendall.engine.distill_config import load_config
 from mmkendall.models.warn_once import warn_once
 
-from ..conftest import REPOSITORY, call_tool
+from ..conftest import REPOSITORY, call_tool, load_tool
 
 DIGITS = REPOSITORY / 'configs/digits'
 KD = str(DIGITS / 'kd_logits_resnet18-w16_resnet18-w4_1xb64_digits.py')
@@ -189,3 +191,28 @@ def test_a_fault_of_the_first_step_keeps_its_traceback(tmp_path, monkeypatch, ca
     )
     (path,) = re.findall(r'the traceback is in (\S+)$', line)
     assert 'Traceback' in (tmp_path / path).read_text()
+
+
+@pytest.mark.parametrize(
+    ('kind', 'fits'),
+    [
+        (None, True),
+        ('OptimWrapper', True),
+        ('mmengine.OptimWrapper', True),
+        (OptimWrapper, True),
+        (AmpOptimWrapper, True),
+        ('ApexOptimWrapper', False),
+    ],
+)
+def test_amp_knows_a_wrapper_however_it_is_named(kind, fits, monkeypatch):
+    tool = load_tool('train.py')
+    monkeypatch.setattr(tool, 'get_device', lambda: 'cuda')
+    cfg = Config(dict(default_scope='mmpretrain', optim_wrapper=dict(optimizer=dict(type='SGD'))))
+    if kind is not None:
+        cfg.optim_wrapper.type = kind
+    if fits:
+        tool.enable_amp(cfg)
+        assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    else:
+        with pytest.raises(tool.ConfigError, match='the config has a ApexOptimWrapper'):
+            tool.enable_amp(cfg)

@@ -107,6 +107,8 @@ class FirstIteration(Hook):
             return
         if samples % size != 1 or getattr(batches, 'drop_last', False):
             return
+        if runner.max_iters < len(loader):
+            return  # It ends before.
         alone = [name for name, count in self._values_per_sample.items() if count <= 1]
         if alone:
             ranks = f' in each of {runner.world_size} processes' if runner.distributed else ''
