@@ -86,12 +86,7 @@ def build_error(error: BaseException, cfg: Config) -> ConfigError:
         if isinstance(link, ConfigError):
             return link
         if isinstance(link, (URLError, ConnectionError, TimeoutError)):
-            urls = ', '.join(sorted(set(_urls(cfg.get('model', {}))))) or 'a URL of the config'
-            return ConfigError(
-                f'{urls} could not be fetched: {one_line(link)}. Fetch it where there is a '
-                'network, and name the file instead, for instance with --cfg-options '
-                'model.teacher_ckpt=PATH'
-            )
+            return _not_fetched(cfg, link)
     if type(error).__module__.startswith('mmkendall.'):
         return ConfigError(one_line(error))
     unknown = NOT_REGISTERED.match(one_line(error))
@@ -123,8 +118,18 @@ def _places(cfg: Config, kind: str) -> Iterator[str]:
             yield f'{path}.type' if path else 'type'
 
 
-def _urls(config: Any) -> Iterator[str]:
-    for _, part in walk(config):
+def _not_fetched(cfg: Config, error: BaseException) -> ConfigError:
+    """What to do where weights cannot be fetched."""
+    wanted, instead = [], ['model.teacher_ckpt=PATH']
+    for path, part in walk(cfg.get('model'), 'model'):
+        if 'cfg_path' in part and part.get('pretrained'):
+            wanted.append(f'the weights of {part["cfg_path"]} ({path}.pretrained=True)')
+            instead.append(f'{path}.pretrained=False')
         for value in part.values():
             if isinstance(value, str) and value.startswith(('http://', 'https://')):
-                yield value
+                wanted.append(value)
+    return ConfigError(
+        f'{", ".join(dict.fromkeys(wanted)) or "a URL of the config"} could not be fetched: '
+        f'{one_line(error)}. Fetch it where there is a network, and name the file instead, for '
+        f'instance with --cfg-options {" ".join(instead)}'
+    )

@@ -65,7 +65,8 @@ def train(runner: Runner, stop_after_first: bool = False) -> None:
 
     Raises:
         ConfigError: what the run needs beside the model could not be built, or the first batch
-            shows that it cannot work; the traceback is written beside the log.
+            shows that it cannot work; unless it was only to be checked, the traceback is written
+            beside the log.
     """
     first = next(hook for hook in runner.hooks if isinstance(hook, FirstIteration))
     first.stop = stop_after_first
@@ -79,6 +80,8 @@ def train(runner: Runner, stop_after_first: bool = False) -> None:
         if first.passed or full or type(error).__module__.startswith('mmkendall.'):
             raise
         message = str(build_error(error, runner.cfg))
+        if stop_after_first:
+            raise ConfigError(message) from error
         path = osp.join(runner.log_dir, 'traceback.txt')
         with open(path, 'w') as file:
             file.write(traceback.format_exc())
