@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -64,7 +65,10 @@ class FirstIteration(Hook):
         distiller = getattr(model, 'distiller', None)
         if hasattr(distiller, 'compute_distill_losses') and hasattr(distiller, 'get_record'):
             trains = getattr(model, 'student_trainable', True)
-            distiller.compute_distill_losses = watched(distiller, trains)
+            look = watched(distiller, trains)
+            if runner.cfg.get('compile'):
+                look = torch.compiler.disable(look)  # A look is nothing to compile.
+            distiller.compute_distill_losses = look
             self._undo.append(lambda: delattr(distiller, 'compute_distill_losses'))
 
         def after_forward(module: nn.Module, inputs: tuple, outputs: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mmkendall.engine.checks.explain import one_line
@@ -63,8 +62,7 @@ def watched(distiller: nn.Module, student_trains: bool) -> Callable[[], dict[str
             check_results(distiller, losses)
         return losses
 
-    disable = getattr(getattr(torch, 'compiler', None), 'disable', None)
-    return disable(look_and_compute) if disable else look_and_compute
+    return look_and_compute
 
 
 def _no_record(distiller: nn.Module, name: str, argument: str, failure: Exception) -> ConfigError:
