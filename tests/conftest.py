@@ -115,7 +115,7 @@ def run_tool(*command: str | Path, cwd: Path, check: bool = True, **environment:
     return done
 
 
-def load_tool(name: str | Path):
+def load_tool(name: str):
     """A script of tools/ as a module."""
     path = REPOSITORY / 'tools' / name
     spec = spec_from_file_location(path.stem, path)
