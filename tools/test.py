@@ -26,11 +26,9 @@ from mmengine.registry import MODELS, RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from mmkendall.class_names import (  # noqa: E402
-    ClassNamesError,
     class_names,
     compare_classes,
 )
-from mmkendall.compat.safe_loading import UnreadableCheckpointError  # noqa: E402
 from mmkendall.engine.built_model import check_built_model  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
@@ -38,8 +36,7 @@ from mmkendall.engine.command_line import (  # noqa: E402
     prepare_config,
 )
 from mmkendall.engine.distill_config import ConfigError  # noqa: E402
-from mmkendall.evaluation.metrics.kendall_tau import TeacherResultsError  # noqa: E402
-from mmkendall.models.algorithms.loading import CheckpointError  # noqa: E402
+from mmkendall.engine.errors import REFUSALS  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -179,14 +176,7 @@ def main() -> int:
         if args.tta:
             enable_tta(cfg)
         test(cfg, args)
-    except (
-        CheckpointError,
-        ConfigError,
-        UnreadableCheckpointError,
-        ClassNamesError,
-        TeacherResultsError,
-        FileNotFoundError,
-    ) as error:
+    except (*REFUSALS, FileNotFoundError) as error:
         print(f'test.py: error: {error}', file=sys.stderr)
         return 2
     leave_process_group()

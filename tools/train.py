@@ -19,10 +19,11 @@ compat.apply()
 from mmengine.config import Config  # noqa: E402
 from mmengine.device import get_device  # noqa: E402
 from mmengine.logging import print_log  # noqa: E402
-from mmengine.registry import RUNNERS  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
+from mmengine.optim import AmpOptimWrapper, OptimWrapper  # noqa: E402
+from mmengine.registry import OPTIM_WRAPPERS  # noqa: E402
 
 from mmkendall.engine.built_model import check_built_model  # noqa: E402
+from mmkendall.engine.checks.scopes import resolve, scope_of  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
     leave_process_group,
@@ -31,10 +32,13 @@ from mmkendall.engine.command_line import (  # noqa: E402
 from mmkendall.engine.distill_config import (  # noqa: E402
     ConfigError,
     add_rank_loss,
+    build_runner,
     check_distill_config,
+    config_first,
     parse_rank_options,
+    train,
 )
-from mmkendall.models.algorithms.loading import CheckpointError  # noqa: E402
+from mmkendall.engine.errors import REFUSALS  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,7 +66,7 @@ def parse_args() -> argparse.Namespace:
         help="scale the learning rate by the real batch size over the config's base_batch_size",
     )
     add_common_options(parser)
-    return parser.parse_args()
+    return parser.parse_args(config_first(sys.argv[1:]))
 
 
 def enable_amp(cfg: Config) -> None:
@@ -71,8 +75,10 @@ def enable_amp(cfg: Config) -> None:
         raise ConfigError('--amp needs an accelerator, and none was found: train without it')
     separate = cfg.optim_wrapper.get('constructor') and 'architecture' in cfg.optim_wrapper
     wrapper = cfg.optim_wrapper.architecture if separate else cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+    kind = wrapper.get('type', OptimWrapper)
+    with scope_of(cfg):
+        found = resolve(kind, OPTIM_WRAPPERS, wrapper.get('_scope_'))
+    if found not in (OptimWrapper, AmpOptimWrapper):
         raise ConfigError(f'--amp works with an OptimWrapper, and the config has a {kind}')
     wrapper.type = 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
@@ -104,14 +110,14 @@ def main() -> int:
     try:
         cfg = prepare_config(args)
         apply_options(cfg, args)
-    except ConfigError as error:
+        runner = build_runner(cfg)
+    except REFUSALS as error:
         print(f'train.py: error: {error}', file=sys.stderr)
         return 2
     try:
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         check_built_model(runner, complete=bool(cfg.get('resume')))
-        runner.train()
-    except (ConfigError, CheckpointError) as error:
+        train(runner)
+    except REFUSALS as error:
         print(f'train.py: error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

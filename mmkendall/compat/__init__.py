@@ -28,6 +28,7 @@ MENDS = (
     'pkg_resources_missing',
     'torchvision_ops',
     'config_packages',
+    'yaml_tags',
     'editable_installs',
     'mmcls_alias',
     'checkpoint_classes',

@@ -12,7 +12,7 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
-from mmkendall.engine.distill_config import load_config
+from mmkendall.engine.read_config import check_launcher, load_config, override
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +44,15 @@ def prepare_config(args: argparse.Namespace) -> Config:
         args: parsed options: ``config`` and those of :func:`add_common_options`.
 
     Raises:
-        ConfigError: there is no such config.
+        ConfigError: there is no such config, an option does not fit into it, or the launcher that
+            is named did not start this process.
     """
+    check_launcher(args.launcher)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+        override(cfg, args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

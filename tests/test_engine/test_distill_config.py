@@ -5,14 +5,17 @@ import copy
 import pytest
 from mmengine.config import Config
 
-from mmkendall.engine import distill_config
+from mmkendall.engine import read_config
 from mmkendall.engine.distill_config import (
     ConfigError,
     add_rank_loss,
     check_distill_config,
+    config_first,
     load_config,
     parse_rank_options,
 )
+from mmkendall.models.distillers import build_rank_augmented_distiller
+from mmkendall.models.distillers.rank_augmented_distiller import RankAugmentedDistiller
 
 FC = dict(type='ModuleOutputs', source='head.fc')
 RECORDS = dict(
@@ -49,7 +52,7 @@ def test_a_config_of_a_package_that_is_missing(tmp_path):
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
 def test_a_detector_needs_compiled_operators(scope, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        distill_config, 'find_spec', lambda name: None if name == 'mmcv._ext' else object()
+        read_config, 'find_spec', lambda name: None if name == 'mmcv._ext' else object()
     )
     path = tmp_path / 'config.py'
     path.write_text(f'default_scope = {scope!r}')
@@ -166,3 +169,55 @@ def test_not_added_where_the_distiller_adds_it():
     cfg.model.distiller.type = 'mmkendall.RankAugmentedDistiller'
     with pytest.raises(ConfigError, match=r'model\.distiller\.rank_loss\.NAME=VALUE'):
         add_rank_loss(cfg, {})
+
+
+def feature_distillation(kind: str, arguments: tuple[str, str], source: str) -> Config:
+    records = {
+        name: dict(from_student=side, recorder='map')
+        for name, side in zip(arguments, (True, False), strict=True)
+    }
+    cfg = distillation(dict(loss_map=dict(type=kind, loss_weight=5)), dict(loss_map=records))
+    for side in ('student_recorders', 'teacher_recorders'):
+        cfg.model.distiller[side].map = dict(type='ModuleOutputs', source=source)
+    return cfg
+
+
+CWD = ('mmrazor.ChannelWiseDivergence', ('preds_S', 'preds_T'))
+L1 = ('mmrazor.L1Loss', ('s_feature', 't_feature'))
+
+
+@pytest.mark.parametrize('loss', [CWD, L1])
+@pytest.mark.parametrize('source', ['decode_head.conv_seg', 'head.fc', 'fc', 'head.layers.head'])
+def test_added_beside_a_feature_loss_on_logits(loss, source):
+    cfg = feature_distillation(*loss, source)
+    assert add_rank_loss(cfg, {})['loss_rank']['loss_weight'] == 5
+    mapping = cfg.model.distiller.loss_forward_mappings.loss_rank
+    assert mapping.preds_S == dict(from_student=True, recorder='map')
+    assert mapping.preds_T == dict(from_student=False, recorder='map')
+
+
+@pytest.mark.parametrize('loss', [CWD, L1])
+@pytest.mark.parametrize('source', ['neck.fpn_convs.3.conv', 'backbone.layer4', 'neck.gap'])
+def test_not_added_beside_a_loss_on_features(loss, source):
+    with pytest.raises(ConfigError, match='Add yourself a recorder of the logits to student_rec'):
+        add_rank_loss(feature_distillation(*loss, source), {})
+
+
+@pytest.mark.parametrize(
+    'kind', ['mmkendall.RankAugmentedDistiller', build_rank_augmented_distiller, 'class']
+)
+def test_not_added_to_a_distiller_that_adds_it_however_it_is_named(kind):
+    cfg = distillation(dict(loss_kl=dict(type='KLDivergence')), dict(loss_kl=RECORDS))
+    cfg.model.distiller.type = RankAugmentedDistiller if kind == 'class' else kind
+    with pytest.raises(ConfigError, match='adds the ranking loss itself'):
+        add_rank_loss(cfg, {})
+    cfg.model.distiller.update(_scope_='mmkendall', type='RankAugmentedDistiller')
+    with pytest.raises(ConfigError, match='adds the ranking loss itself'):
+        add_rank_loss(cfg, {})
+
+
+def test_the_config_is_the_config_wherever_the_option_stands():
+    assert config_first(['--rank-loss', 'a/b.py', '--amp']) == ['a/b.py', '--rank-loss=', '--amp']
+    assert config_first(['--rank-loss', 'mmrazor::a/b']) == ['mmrazor::a/b', '--rank-loss=']
+    for words in (['a.py', '--rank-loss'], ['a.py', '--rank-loss', 'steepness=1']):
+        assert config_first(words) == words

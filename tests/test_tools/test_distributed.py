@@ -32,6 +32,7 @@ train_dataloader = dict(
     sampler=dict(shuffle=False),
 )
 train_cfg = dict(max_epochs=1)
+allow_random_teacher = True
 randomness = dict(seed=0)
 """
 

@@ -16,7 +16,11 @@ from ..conftest import REPOSITORY, imagenet_options, run_tool
 
 CONFIGS = sorted((REPOSITORY / 'configs' / 'imagenet').glob('*-rank_*.py'))
 # No checkpoint can be fetched here, so the teachers are random.
-NO_CHECKPOINT = ['model.teacher_ckpt=None', 'model.teacher.pretrained=False']
+NO_CHECKPOINT = [
+    'model.teacher_ckpt=None',
+    'model.teacher.pretrained=False',
+    'allow_random_teacher=True',
+]
 
 
 def scalars(work_dir: Path) -> list[dict]:
@@ -64,7 +68,11 @@ def test_gradient_reaches_the_student_alone(config):
 def test_rank_loss_option_on_mmrazors_own_file(imagenet_folder, tmp_path):
     """No config of ours at all; then resumed, and tested with its predictions written."""
     config = 'mmrazor::distill/mmcls/kd/kd_logits_resnet34_resnet18_8xb32_in1k.py'
-    options = [*imagenet_options(imagenet_folder), 'model.teacher_ckpt=None']
+    options = [
+        *imagenet_options(imagenet_folder),
+        'model.teacher_ckpt=None',
+        'allow_random_teacher=True',
+    ]
     done = run_tool(
         'train.py', config, '--rank-loss', 'steepness=10', '--work-dir', tmp_path,
         '--local-rank', '0', '--cfg-options', *options, cwd=tmp_path,

@@ -42,15 +42,12 @@ from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from mmkendall.class_names import class_names  # noqa: E402
-from mmkendall.compat.safe_loading import UnreadableCheckpointError  # noqa: E402
 from mmkendall.datasets import FixedViews  # noqa: E402
 from mmkendall.engine.command_line import add_common_options, prepare_config  # noqa: E402
 from mmkendall.engine.distill_config import ConfigError, check_distill_config  # noqa: E402
 from mmkendall.models import LogitDistill  # noqa: E402
-from mmkendall.models.algorithms.loading import CheckpointError  # noqa: E402
 from mmkendall.models.algorithms.teacher_logits import (  # noqa: E402
     DTYPES,
-    TeacherLogitsError,
     TeacherLogitsWriter,
     check_teacher_classes,
 )
@@ -196,12 +193,7 @@ def main() -> int:
             dataset = DATASETS.build(cfg.train_dataloader.dataset)
             dataset.full_init()
             written = write_all(model, dataset, folder, cfg, args, console)
-    except (
-        CheckpointError,
-        ConfigError,
-        UnreadableCheckpointError,
-        TeacherLogitsError,
-    ) as error:
+    except REFUSALS as error:
         print(f'cache_teacher_logits.py: error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -6,11 +6,14 @@ from torch import Tensor
 from mmkendall.models.losses.checks import check_not_negative
 from mmkendall.models.losses.logit_losses import (
     LOGIT_LOSSES,
+    divides_by_classes,
     find_logit_losses,
+    mean_warning,
     rank_entry,
     rank_mapping,
     rank_names,
 )
+from mmkendall.models.warn_once import warn_once
 
 
 class RankAugmentedDistiller(ConfigurableDistiller):
@@ -59,8 +62,10 @@ class RankAugmentedDistiller(ConfigurableDistiller):
                 )
         losses = dict(kwargs.get('distill_losses') or {})
         mappings = dict(kwargs.get('loss_forward_mappings') or {})
-        names = self._rank_names(losses, mappings)
+        names = self._rank_names(losses, mappings, kwargs.get('student_recorders'))
         for logit_name, rank_name in names.items():
+            if divides_by_classes(losses[logit_name]):
+                warn_once(mean_warning(f'distill_losses.{logit_name}'))
             losses[rank_name] = rank_entry(losses[logit_name], loss_weight=rank_weight, **options)
             mappings[rank_name] = rank_mapping(losses[logit_name], mappings[logit_name])
         kwargs.update(distill_losses=losses, loss_forward_mappings=mappings)
@@ -77,10 +82,10 @@ class RankAugmentedDistiller(ConfigurableDistiller):
         return losses
 
     @staticmethod
-    def _rank_names(losses: dict, mappings: dict) -> dict[str, str]:
+    def _rank_names(losses: dict, mappings: dict, recorders: dict | None) -> dict[str, str]:
         """The names of the terms to add, by the logit loss that each stands beside."""
         found = ', '.join(f'{name} ({loss.get("type")})' for name, loss in losses.items())
-        names = rank_names(find_logit_losses(losses, mappings))
+        names = rank_names(find_logit_losses(losses, mappings, recorders))
         if not names:
             raise ValueError(
                 'RankAugmentedDistiller found no logit loss to stand beside: it knows '

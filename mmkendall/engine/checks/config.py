@@ -1,0 +1,52 @@
+"""The check of a config before anything of the run is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
+
+from mmkendall.engine.checks.explain import walk
+from mmkendall.engine.checks.scopes import close_types, resolve, scope_of
+from mmkendall.engine.checks.teachers import check_checkpoints_exist
+from mmkendall.engine.checks.terms import check_terms, check_weights
+from mmkendall.engine.errors import ConfigError
+
+
+def check_distill_config(cfg: Config) -> None:
+    """Ends a run that can't work before it starts.
+
+    Checks what mmrazor would find late, or never, on the losses, connectors and recorders of the
+    distiller, which are built for it: losses that would not be trained or not be computed,
+    arguments that a loss does not take, records that no recorder makes, sides that are swapped,
+    options out of their range, checkpoints that are not there.
+
+    Args:
+        cfg: any config; of one without a distiller only weights and checkpoints are looked at.
+
+    Raises:
+        ConfigError: says what is wrong and what to do.
+    """
+    model = cfg.get('model')
+    if not isinstance(model, Mapping):
+        raise ConfigError(f'the config must have a model, a dict with a type, got {model!r}')
+    if model.get('distiller') is not None:
+        check_terms(cfg)
+    check_weights(cfg)
+    check_checkpoints_exist(cfg)
+    _check_optimizers(cfg)
+
+
+def _check_optimizers(cfg: Config) -> None:
+    """Raises ConfigError for an optimizer that is unknown: mmengine says only that None is."""
+    with scope_of(cfg):
+        for path, config in walk(cfg.get('optim_wrapper'), 'optim_wrapper'):
+            kind = config.get('type')
+            if not path.endswith('.optimizer') or not isinstance(kind, str):
+                continue
+            if resolve(kind, OPTIMIZERS, config.get('_scope_')) is None:
+                raise ConfigError(
+                    f'{path}.type: the optimizer {kind!r} is not known; names like it: '
+                    f'{close_types(kind)}'
+                )
