@@ -53,8 +53,7 @@ def checkpoint_fault(path: str) -> str | None:
                 return f'its bytes have changed: the checksum of {damaged} is wrong'
             if not any(name.endswith('/data.pkl') for name in archive.namelist()):
                 return 'it is an archive that torch.save did not write'
-    # NotImplementedError is of a changed byte that now names a compression that there is not.
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # A changed byte can make zipfile raise nearly anything.
         return f'it is damaged ({_first_line(error)})'
     return None
 

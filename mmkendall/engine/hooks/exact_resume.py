@@ -93,6 +93,8 @@ class ExactResumeHook(Hook):
         loop = runner.train_loop
         if not isinstance(loop, IterBasedTrainLoop):
             seed_persistent_workers(loop.dataloader, runner.seed)
+        for each in (loop, runner.val_loop):
+            _start_workers_by_their_own(getattr(each, 'dataloader', None), runner.seed)
         if self.loaded is None:
             return
         restore_states(self.loaded['states'])
@@ -304,6 +306,15 @@ def seed_persistent_workers(loader: DataLoader, seed: int) -> None:
     loader.worker_init_fn = _SeedEachEpoch(
         loader.worker_init_fn, seed, get_rank(), loader.epoch_of_workers
     )
+
+
+def _start_workers_by_their_own(loader: DataLoader | None, seed: int) -> None:
+    """Keeps the start of persistent workers, once in a process, from the global generator.
+
+    torch draws a number for it, and a resumed run starts them once more.
+    """
+    if getattr(loader, 'persistent_workers', False) and loader.generator is None:
+        loader.generator = torch.Generator().manual_seed(seed)
 
 
 class _SeedEachEpoch:
