@@ -9,6 +9,7 @@ import zipfile
 from typing import NamedTuple
 
 import torch
+from torch.serialization import _open_zipfile_reader
 
 LAST = 'last_checkpoint'
 # epoch_12.pth and iter_4000.pth, but no best_accuracy_top1_epoch_12.pth.
@@ -26,7 +27,7 @@ def checkpoint_fault(path: str) -> str | None:
     """Why a file is no whole checkpoint, or None if it is one.
 
     torch writes zip archives, whose every member has a CRC-32: a file that was cut off, emptied,
-    or of which bits were changed is found without unpickling it. Each byte is read once. A file
+    or of which bits were changed is found without unpickling it. A file
     in torch's older format has no checksums and is whole if torch can load it.
 
     Args:
@@ -36,25 +37,30 @@ def checkpoint_fault(path: str) -> str | None:
         return 'there is no such file'
     if not osp.getsize(path):
         return 'it is empty'
-    if not zipfile.is_zipfile(path):
-        with open(path, 'rb') as file:
-            is_cut_off = file.read(2) == b'PK'
-        if is_cut_off:
-            return 'it is cut off'
-        try:
-            torch.load(path, map_location='cpu', weights_only=True)
-        except Exception as error:
-            return f'torch cannot read it ({_first_line(error)})'
-        return None
+    with open(path, 'rb') as file:
+        is_archive = file.read(2) == b'PK'
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            if damaged is not None:
-                return f'its bytes have changed: the checksum of {damaged} is wrong'
-            if not any(name.endswith('/data.pkl') for name in archive.namelist()):
-                return 'it is an archive that torch.save did not write'
-    except Exception as error:  # A changed byte can make zipfile raise nearly anything.
+        if is_archive:
+            return _archive_fault(path)
+        torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # A changed byte can make the readers raise nearly anything.
         return f'it is damaged ({_first_line(error)})'
+    return None
+
+
+def _archive_fault(path: str) -> str | None:
+    if not zipfile.is_zipfile(path):
+        return 'it is cut off'
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+        if damaged is not None:
+            return f'its bytes have changed: the checksum of {damaged} is wrong'
+        if not any(name.endswith('/data.pkl') for name in archive.namelist()):
+            return 'it is an archive that torch.save did not write'
+    # torch reads fields that zipfile does not, but checks no checksums.
+    with _open_zipfile_reader(path) as reader:
+        for name in reader.get_all_records() if hasattr(reader, 'get_record_offset') else ():
+            reader.get_record_offset(name)
     return None
 
 

@@ -57,7 +57,7 @@ def test_torchs_older_format(tmp_path):
     torch.save({'weights': torch.ones(9)}, path, _use_new_zipfile_serialization=False)
     assert checkpoint_fault(str(path)) is None
     path.write_bytes(path.read_bytes()[:-20])
-    assert 'torch cannot read it' in checkpoint_fault(str(path))
+    assert 'it is damaged' in checkpoint_fault(str(path))
 
 
 def test_the_newest_whole_one(tmp_path):

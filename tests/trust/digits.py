@@ -38,7 +38,7 @@ train_dataloader = dict(
     num_workers={workers},
     persistent_workers={persistent},
     dataset=dict(
-        indices=112,
+        indices={images},
         pipeline=[
             dict(type='mmpretrain.RandomCrop', crop_size=8, padding=1),
             dict(type='mmpretrain.RandomFlip', prob=0.5),
@@ -51,26 +51,34 @@ optim_wrapper = dict(accumulative_counts={accumulate})
 custom_hooks = [
     dict(type='EMAHook', update_buffers=True),
     dict(type='mmkendall.RankWeightSchedule', schedule='cosine_decay'),
+    {hook}
 ]
+custom_imports = dict(imports=['tests.trust.faults'])
 default_hooks = dict(
     checkpoint=dict(by_epoch={by_epoch}, interval={interval}, save_best='accuracy/top1'),
+    finite_loss=dict(type='mmkendall.FiniteLossHook', action='{action}', max_skips=2),
     logger=dict(interval=3))
 randomness = dict(seed=3)
 """
 LOOPS = dict(
     epochs="""
 param_scheduler = [
-    dict(type='CosineAnnealingLR', T_max=6, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max={length}, by_epoch=True, convert_to_iter_based=True),
     dict(type='ReduceOnPlateauParamScheduler', param_name='weight_decay', monitor='accuracy/top1',
          rule='greater', patience=1)]
-train_cfg = dict(max_epochs=6)
+train_cfg = dict(max_epochs={length})
 """,
     iterations="""
-param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=42, by_epoch=False)
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=42, val_interval=7)
+param_scheduler = dict( type='CosineAnnealingLR', T_max={length}, by_epoch=False)
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={length}, val_interval=7)
 log_processor = dict(by_epoch=False)
 """,
 )
+
+
+def without_layout(code: str, **options) -> tuple[str, bool]:
+    """In place of yapf, with which mmengine lays out the config in each checkpoint: a second."""
+    return code, True
 
 
 def write_config(
@@ -81,7 +89,10 @@ def write_config(
     interval: int = 1,
     sampler: str = 'DefaultSampler',
     accumulate: int = 1,
-    more: str = '',
+    images: int = 112,
+    length: int | None = None,
+    fault: str = '',
+    action: str = 'stop',
 ) -> Path:
     """Writes the config of such a training.
 
@@ -92,13 +103,26 @@ def write_config(
         by_epoch, interval: when checkpoints are saved.
         sampler: of the training images.
         accumulate: iterations a step.
-        more: lines to add.
+        images: how many there are to train on, in batches of 16.
+        length: epochs or iterations; 6 or 42 of them by default.
+        fault: arguments of a ``Fault``, if one is to happen.
+        action: of the ``FiniteLossHook``.
     """
     path = folder / 'config.py'
+    template = CONFIG + LOOPS[loop]
     path.write_text(
-        CONFIG.format(
-            base=BASE, workers=workers, persistent=workers > 0, by_epoch=by_epoch,
-            interval=interval, sampler=sampler, accumulate=accumulate,
-        ) + LOOPS[loop] + more
-    )  # fmt: skip
+        template.format(
+            base=BASE,
+            workers=workers,
+            persistent=workers > 0,
+            by_epoch=by_epoch,
+            interval=interval,
+            sampler=sampler,
+            accumulate=accumulate,
+            images=images,
+            length=length or (6 if loop == 'epochs' else 42),
+            hook=f"dict(type='Fault', {fault})," if fault else '',
+            action=action,
+        )
+    )
     return path

@@ -19,19 +19,20 @@ from collections import Counter
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import mmengine.config.config
 import torch
 
 from mmkendall import compat
 
 from ..conftest import REPOSITORY
 from .compare import count_tensors, differences
-from .digits import write_config
+from .digits import without_layout, write_config
 
 KINDS = {
     'epochs, images loaded in the process': dict(),
     'epochs, two workers that stay': dict(workers=2),
-    'epochs, saved every 3 iterations, steps of 2': dict(
-        by_epoch=False, interval=3, accumulate=2
+    'epochs, saved every 4 iterations, steps of 2': dict(
+        by_epoch=False, interval=4, accumulate=2
     ),
     'iterations': dict(
         loop='iterations', by_epoch=False, interval=4, sampler='InfiniteSampler'
@@ -95,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     compat.apply()
     torch.set_num_threads(1)
+    mmengine.config.config.FormatCode = without_layout
     # Imports all that the processes need.
 
     import mmkendall.models  # noqa: F401

@@ -87,8 +87,8 @@ class AtomicCheckpointHook(CheckpointHook):
             if bad:
                 raise NonFiniteError(
                     f'{len(bad)} of {len(checkpoint[part])} tensors of the weights ({part}) are '
-                    f'NaN or infinite at iteration {runner.iter + 1}, so no checkpoint is '
-                    f'written: {", ".join(bad[:3])}{", ..." if len(bad) > 3 else ""}'
+                    f'NaN or infinite after iteration {checkpoint["meta"]["iter"]}, so no '
+                    f'checkpoint is written: {", ".join(bad[:3])}{", ..." if len(bad) > 3 else ""}'
                 )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
@@ -98,9 +98,10 @@ class AtomicCheckpointHook(CheckpointHook):
                 self._outdate(self.filename_tmpl.format(self.keep_ckpt_ids.popleft()))
             self.keep_ckpt_ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        stopped = runner.message_hub.runtime_info.pop(STOPPED, None)
-        if stopped is not None:
-            self._outdate(stopped)
+        hub = runner.message_hub
+        if STOPPED in hub.runtime_info:
+            self._outdate(hub.pop_info(STOPPED))
+            hub._resumed_keys.pop(STOPPED, None)
         self._write(runner, self.filename_tmpl.format(step), meta)
 
     def save_now(self, runner: Runner) -> None:

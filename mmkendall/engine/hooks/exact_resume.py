@@ -128,6 +128,7 @@ class ExactResumeHook(Hook):
             for key in [key for key in scalars if key.startswith('train/distill.')]:
                 if key.removeprefix('train/') not in outputs:
                     del scalars[key]
+                    runner.message_hub._resumed_keys.pop(key, None)
         if self._must_stop(runner):
             for hook in runner.hooks:
                 if isinstance(hook, AtomicCheckpointHook):
