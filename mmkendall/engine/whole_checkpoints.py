@@ -143,11 +143,9 @@ def _named_in(folder: str) -> str | None:
             name = file.read().strip()
     except (OSError, UnicodeDecodeError):
         return None
-    if name and not osp.isfile(name):
-        # The work directory was moved, or the run started in another folder.
-        beside = osp.join(folder, osp.basename(name))
-        return beside if osp.isfile(beside) else name
-    return name or None
+    # The name is absolute: where the folder was moved or copied, it is of the folder before.
+    beside = osp.join(folder, osp.basename(name))
+    return beside if name and osp.isfile(beside) else name or None
 
 
 def _numbered(folder: str) -> list[str]:
