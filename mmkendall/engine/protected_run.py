@@ -19,7 +19,12 @@ from mmengine.registry import HOOKS
 from mmkendall.engine.distill_config import ConfigError
 from mmkendall.engine.hooks import ExactResumeHook, FiniteLossHook, NonFiniteError
 from mmkendall.engine.stop_request import Terminated, stop_is_requested
-from mmkendall.engine.whole_checkpoints import checkpoint_fault, newest_whole_checkpoint
+from mmkendall.engine.whole_checkpoints import (
+    LAST,
+    checkpoint_fault,
+    newest_whole_checkpoint,
+    write_atomically,
+)
 
 # No space, a quota, a file that may not become larger.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -108,12 +113,21 @@ def choose_checkpoint(cfg: Config, resume: str | None) -> None:
         return
     over = f', not from {"; ".join(skipped)}' if skipped else ''
     _tell(f'--resume: goes on from {path}{over}', logging.WARNING if skipped else logging.INFO)
-    cfg.resume, cfg.load_from = True, path
+    # mmengine reads the name there. In the config, that is kept beside the checkpoints, it would
+    # be what a later training with that config resumes from.
+    if _is_first_process():
+        write_atomically(osp.join(cfg.work_dir, LAST), osp.abspath(path).encode())
+    cfg.resume, cfg.load_from = True, None
+
+
+def _is_first_process() -> bool:
+    """Whether this is the first process of a launcher, before they are connected."""
+    return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'
 
 
 def _tell(message: str, level: int) -> None:
     """Logs a line once, though each process of a launcher comes here."""
-    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
+    if _is_first_process():
         print_log(message, 'current', level)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import shlex
 import shutil
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from mmengine.hooks import CheckpointHook
 
 from mmkendall.engine.distill_config import load_config
 from mmkendall.engine.hooks import AtomicCheckpointHook, FiniteLossHook
-from mmkendall.engine.protected_run import add_guards
+from mmkendall.engine.protected_run import add_guards, resume_command
 
-from ..conftest import call_tool
+from ..conftest import REPOSITORY, call_tool
 from ..trust.compare import differences
 from ..trust.digits import without_layout, write_config
 
@@ -96,6 +97,25 @@ def test_sigterm_saves_and_the_command_that_it_names_goes_on(train, capsys, left
     assert not differences(left_alone, Path('work/epoch_3.pth'))
 
 
+def test_a_loop_of_iterations_goes_on_at_its_image(train):
+    loop = dict(
+        loop='iterations', by_epoch=False, interval=4, sampler='InfiniteSampler', length=10
+    )
+    assert train(**loop) == 0
+    Path('work').rename('alone')
+    assert train(fault="kind='sigterm', at=[5]", **loop) == 143
+    assert checkpoints() == ['iter_4.pth', 'iter_6.pth']
+    assert train('--resume', **loop) == 0
+    assert not differences(Path('alone/iter_10.pth'), Path('work/iter_10.pth'))
+
+
+def test_a_term_that_is_stopped_leaves_the_log(train):
+    assert train(hook="dict(type='mmrazor.StopDistillHook', stop_epoch=1)") == 0
+    scalars = weights('work/epoch_3.pth')['message_hub']['log_scalars']
+    assert 'train/student.loss' in scalars
+    assert not [name for name in scalars if name.startswith('train/distill.')]
+
+
 def test_ctrl_c_keeps_the_last_checkpoint(train, capsys, left_alone):
     options = ['--cfg-options', 'optim_wrapper.optimizer.lr=0.05']
     assert train(*options, fault="kind='ctrl-c', at=[4]") == 130
@@ -116,9 +136,10 @@ def test_before_the_first_checkpoint_nothing_can_be_resumed(train, capsys):
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(train, capsys, left_alone):
+    keep_one = ['--cfg-options', 'default_hooks.checkpoint.max_keep_ckpts=1']
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        assert train(fault="kind='full', at=[4]") == 1
+        assert train(*keep_one, fault="kind='full', at=[4]") == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     said = error(capsys)
@@ -251,6 +272,45 @@ def test_a_run_with_other_terms_is_not_resumed(train, monkeypatch, capsys):
     assert 'loss_rank of the resumed run has steepness=7 in place of' in output(capsys)
     assert run(*rank, '--resume') == 0
     assert 'in place of' not in output(capsys)
+
+
+@pytest.mark.parametrize(
+    ('typed', 'environment', 'command'),
+    [
+        (
+            'config.py --rank-loss steepness=3 --amp --resume old.pth --cfg-options a=1 b=[2]',
+            {},
+            "python tools/train.py config.py --rank-loss steepness=3 --amp --cfg-options a=1 "
+            "'b=[2]' --work-dir there --resume",
+        ),
+        (
+            'config.py --rank-loss --resum=old.pth --work-dir mine',
+            {},
+            'python tools/train.py config.py --rank-loss --work-dir mine --resume',
+        ),
+        (
+            '--local-rank=1 config.py --launcher pytorch --rank-loss',
+            {'LOCAL_WORLD_SIZE': '4', 'WORLD_SIZE': '8', 'GROUP_WORLD_SIZE': '2',
+             'GROUP_RANK': '0', 'MASTER_ADDR': 'node1'},
+            'NNODES=2 NODE_RANK=0 MASTER_ADDR=node1 bash tools/dist_train.sh config.py 4 '
+            '--rank-loss --work-dir there --resume',
+        ),
+        (
+            'config.py --work-dir mine --launcher slurm',
+            {},
+            'srun python tools/train.py config.py --work-dir mine --launcher slurm --resume',
+        ),
+    ],
+)  # fmt: skip
+def test_the_command_that_goes_on(monkeypatch, typed, environment, command):
+    monkeypatch.setattr('sys.argv', ['tools/train.py', *typed.split()])
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    spec = spec_from_file_location('train', REPOSITORY / 'tools/train.py')
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    cfg = Config(dict(work_dir='there'))
+    assert resume_command(cfg, tool.parse_args(), 'auto') == command
 
 
 @pytest.mark.parametrize(

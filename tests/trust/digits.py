@@ -46,7 +46,8 @@ train_dataloader = dict(
         ]),
     sampler=dict(type='{sampler}'),
 )
-val_dataloader = dict(dataset=dict(indices=50))
+val_dataloader = dict(
+    num_workers={workers}, persistent_workers={persistent}, dataset=dict(indices=50))
 optim_wrapper = dict(accumulative_counts={accumulate})
 custom_hooks = [
     dict(type='EMAHook', update_buffers=True),
@@ -92,6 +93,7 @@ def write_config(
     images: int = 112,
     length: int | None = None,
     fault: str = '',
+    hook: str = '',
     action: str = 'stop',
 ) -> Path:
     """Writes the config of such a training.
@@ -106,6 +108,7 @@ def write_config(
         images: how many there are to train on, in batches of 16.
         length: epochs or iterations; 6 or 42 of them by default.
         fault: arguments of a ``Fault``, if one is to happen.
+        hook: one more, as it stands in a config.
         action: of the ``FiniteLossHook``.
     """
     path = folder / 'config.py'
@@ -121,7 +124,7 @@ def write_config(
             accumulate=accumulate,
             images=images,
             length=length or (6 if loop == 'epochs' else 42),
-            hook=f"dict(type='Fault', {fault})," if fault else '',
+            hook=f"dict(type='Fault', {fault})," if fault else hook,
             action=action,
         )
     )
