@@ -70,7 +70,7 @@ param_scheduler = [
 train_cfg = dict(max_epochs={length})
 """,
     iterations="""
-param_scheduler = dict( type='CosineAnnealingLR', T_max={length}, by_epoch=False)
+param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max={length}, by_epoch=False)
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={length}, val_interval=7)
 log_processor = dict(by_epoch=False)
 """,
