@@ -6,6 +6,7 @@ import os
 import os.path as osp
 import re
 import zipfile
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -93,7 +94,9 @@ def newest_whole_checkpoint(folder: str) -> Found:
     return Found(None, skipped)
 
 
-def write_atomically(path: str, data: bytes) -> None:
+def write_atomically(
+    path: str, data: bytes, fault: Callable[[str], str | None] | None = None
+) -> None:
     """Writes a file whole or not at all: whoever reads it finds the old or the new one.
 
     The data goes to ``PATH.part``, which is put on the disk and then renamed.
@@ -101,6 +104,8 @@ def write_atomically(path: str, data: bytes) -> None:
     Args:
         path: a local file. Its folder must be there.
         data: what it will hold.
+        fault: says why a file that was written is not what it should be, and None if it is.
+            Defaults to None, for no such check.
 
     Raises:
         OSError: it could not be written. What was at the path is still there.
@@ -111,10 +116,9 @@ def write_atomically(path: str, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if path.endswith('.pth'):
-            fault = checkpoint_fault(part)
-            if fault is not None:
-                raise OSError(f'{path} was written, and when it was read back {fault}')
+        found = fault(part) if fault is not None else None
+        if found is not None:
+            raise OSError(f'{path} was written, and when it was read back {found}')
         os.replace(part, path)
     except OSError:
         if osp.exists(part):

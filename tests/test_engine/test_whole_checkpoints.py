@@ -115,5 +115,5 @@ def test_what_was_not_written_as_it_was_meant_is_not_put_in_place(tmp_path):
     path = save(tmp_path / 'epoch_1.pth', 1)
     before = path.read_bytes()
     with pytest.raises(OSError, match='read back it is cut off'):
-        write_atomically(str(path), before[:-100])
+        write_atomically(str(path), before[:-100], checkpoint_fault)
     assert path.read_bytes() == before

@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmkendall.engine.hooks.finite_loss import NonFiniteError, is_finite
-from mmkendall.engine.whole_checkpoints import LAST, write_atomically
+from mmkendall.engine.whole_checkpoints import LAST, checkpoint_fault, write_atomically
 from mmkendall.registry import HOOKS
 
 # Stages of hooks that all processes call before the first of them saves a checkpoint.
@@ -22,12 +22,12 @@ STOPPED = 'stopped_ckpt'
 
 @register_backend('mmkendall_atomic')
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's backend for local files, that writes a file whole or not at all."""
+    """mmengine's backend for local files, that writes a checkpoint whole or not at all."""
 
     def put(self, obj: bytes | memoryview, filepath: str | os.PathLike) -> None:
-        """Writes bytes; see ``write_atomically``."""
+        """Writes a checkpoint; see ``write_atomically``."""
         os.makedirs(osp.dirname(filepath) or '.', exist_ok=True)
-        write_atomically(os.fspath(filepath), obj)
+        write_atomically(os.fspath(filepath), obj, checkpoint_fault)
 
 
 @HOOKS.register_module()
@@ -67,7 +67,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.is_local:
             self.backend_args = dict(backend='mmkendall_atomic')
             if is_main_process():
-                for part in glob(osp.join(escape(self.out_dir), '*.part')):
+                for part in glob(osp.join(escape(self.out_dir), '*.pth.part')):
                     os.remove(part)
         model = getattr(runner.model, 'module', runner.model)
         self.infinite_buffers = {

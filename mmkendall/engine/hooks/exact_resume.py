@@ -4,6 +4,7 @@ import bisect
 import inspect
 import logging
 import random
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch.multiprocessing as mp
 from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -50,7 +52,8 @@ class ExactResumeHook(Hook):
       checkpoint. Other workers are started, and seeded by mmengine, at each epoch.
     - The terms of distillation are kept. A training that is resumed with others is refused.
 
-    It is not equal, and a warning says so, when the number of processes differs; and where a
+    It is not equal, and a warning says so, when the number of processes differs, or when a
+    checkpoint was saved between two iterations whose gradients are accumulated. Where a
     transform has a generator of its own, or an accelerator computes in an order that varies
     (``randomness.deterministic=True`` forbids that), nothing can be said.
 
@@ -141,11 +144,12 @@ class ExactResumeHook(Hook):
 
         Several processes agree on it at every tenth iteration.
         """
-        if not all(wrapper.should_update() for wrapper in optim_wrappers(runner.optim_wrapper)):
+        if get_world_size() == 1 and not stop_is_requested():
             return False
-        if get_world_size() == 1:
-            return stop_is_requested()
-        if (runner.iter + 1) % STOP_INTERVAL:
+        if get_world_size() > 1 and (runner.iter + 1) % STOP_INTERVAL:
+            return False
+        wrappers = optim_wrappers(runner.optim_wrapper)
+        if not all(w.should_update() for w in wrappers if isinstance(w, OptimWrapper)):
             return False
         asked = torch.tensor(int(stop_is_requested()))
         all_reduce(asked, 'max')
@@ -343,7 +347,10 @@ class _SeedEachEpoch:
             return get
 
         names = [name for name in ('__getitem__', '__getitems__') if hasattr(kind, name)]
-        dataset.__class__ = type(kind.__name__, (kind,), {name: seeding(name) for name in names})
+        with suppress(TypeError):  # A class that is not written in Python stays as it is.
+            dataset.__class__ = type(
+                kind.__name__, (kind,), {name: seeding(name) for name in names}
+            )
 
     def seed_once(self) -> None:
         """Seeds the worker before the first sample of an epoch."""

@@ -105,6 +105,11 @@ class FiniteLossHook(Hook):
         self.skipped = False
         if self.action == 'skip':
             for wrapper in optim_wrappers(runner.optim_wrapper):
+                if not isinstance(wrapper, OptimWrapper):
+                    raise ValueError(
+                        "FiniteLossHook(action='skip') needs optimizers in an OptimWrapper, got "
+                        f"a {type(wrapper).__name__}: use action='stop'"
+                    )
                 self._guard(wrapper)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
