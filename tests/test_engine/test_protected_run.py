@@ -245,6 +245,13 @@ def test_what_cannot_be_resumed_is_refused(train, capsys, two_epochs, damage, op
     assert message in error(capsys)
 
 
+def test_another_batch_size_skips_nothing(train, two_epochs):
+    """Six iterations are two epochs of batches of 16, and three of batches of 24."""
+    shutil.copytree(two_epochs, 'work')
+    assert train('--resume', '--cfg-options', 'train_dataloader.batch_size=24') == 0
+    assert weights('work/epoch_3.pth')['meta']['iter'] == 6 + 2
+
+
 def test_nothing_to_resume_is_said(train, capsys):
     options = ['--cfg-options', 'train_cfg.max_epochs=1']
     assert train('--resume', *options) == 0

@@ -10,7 +10,7 @@ from mmengine.fileio import BaseStorageBackend, LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmkendall.engine.hooks.finite_loss import NonFiniteError, is_finite
+from mmkendall.engine.hooks.finite_loss import NonFiniteError, is_finite, unwrap
 from mmkendall.engine.whole_checkpoints import LAST, checkpoint_fault, write_atomically
 from mmkendall.registry import HOOKS
 
@@ -69,7 +69,7 @@ class AtomicCheckpointHook(CheckpointHook):
             if is_main_process():
                 for part in glob(osp.join(escape(self.out_dir), '*.pth.part')):
                     os.remove(part)
-        model = getattr(runner.model, 'module', runner.model)
+        model = unwrap(runner.model)
         self.infinite_buffers = {
             name for name, buffer in model.named_buffers() if not is_finite(buffer)
         }

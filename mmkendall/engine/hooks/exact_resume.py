@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mmkendall.engine.distill_config import ConfigError
 from mmkendall.engine.hooks.atomic_checkpoint import AtomicCheckpointHook
-from mmkendall.engine.hooks.finite_loss import optim_wrappers
+from mmkendall.engine.hooks.finite_loss import optim_wrappers, unwrap
 from mmkendall.engine.stop_request import Terminated, stop_is_requested
 from mmkendall.registry import HOOKS
 
@@ -28,6 +28,7 @@ from mmkendall.registry import HOOKS
 STATES = 'random_states'
 TERMS = 'distill_terms'
 VALIDATED = 'validated'
+LENGTH = 'epoch_length'
 # Iterations after which several processes agree whether to stop.
 STOP_INTERVAL = 10
 
@@ -82,7 +83,7 @@ class ExactResumeHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Notes the terms before a schedule changes their weights."""
-        self.terms = distill_terms(getattr(runner.model, 'module', runner.model))
+        self.terms = distill_terms(unwrap(runner.model))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Checks that the run that was stopped is this one."""
@@ -102,6 +103,7 @@ class ExactResumeHook(Hook):
             return
         restore_states(self.loaded['states'])
         self.validated = self.loaded.get(VALIDATED, _progress(loop))
+        same_length = self.loaded.get(LENGTH) == _length(loop.dataloader)
         self.loaded = None
         if self.validated != _progress(loop) and _validation_is_due(runner):
             runner.logger.info('The validation that was due at the checkpoint is run first.')
@@ -112,7 +114,8 @@ class ExactResumeHook(Hook):
                     loop.dataloader_iterator, loop.dataloader, loop.iter
                 )
             return
-        done = loop.iter - loop.epoch * len(loop.dataloader)
+        # With another batch size the iterations so far say nothing about the place in the epoch.
+        done = loop.iter - loop.epoch * len(loop.dataloader) if same_length else 0
         if 0 < done <= len(loop.dataloader):
             loop.dataloader = _RestOfEpoch(loop.dataloader, done)
 
@@ -179,6 +182,7 @@ class ExactResumeHook(Hook):
         checkpoint[STATES] = self.gathered or [current_states()]
         checkpoint['meta'][TERMS] = self.terms
         checkpoint['meta'][VALIDATED] = self.validated
+        checkpoint['meta'][LENGTH] = _length(runner.train_loop.dataloader)
         self.gathered = None
 
 
@@ -430,6 +434,14 @@ class _WoundForward:
 def _loads_lazily(loader: DataLoader) -> bool:
     """Whether a batch can be passed over by its indices alone."""
     return loader.num_workers == 0 and not isinstance(loader.dataset, IterableDataset)
+
+
+def _length(loader: DataLoader) -> int | None:
+    """Batches of an epoch, where the dataset knows its length."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
 
 
 def _progress(loop) -> int:

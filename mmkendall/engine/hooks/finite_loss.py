@@ -8,9 +8,10 @@ import torch
 import torch.distributed as dist
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmkendall.registry import HOOKS
 
@@ -94,7 +95,7 @@ class FiniteLossHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Looks at the weights, and at each step from now on if steps may be skipped."""
-        self.model = getattr(runner.model, 'module', runner.model)
+        self.model = unwrap(runner.model)
         bad = [name for name, weight in self.model.named_parameters() if not is_finite(weight)]
         if bad:
             raise NonFiniteError(
@@ -215,6 +216,11 @@ class FiniteLossHook(Hook):
         if self.action == 'skip':  # After a step with such a loss all of them are NaN.
             named = chain(self.model.named_parameters(), self.model.named_buffers())
             yield from islice(((name, value) for name, value in named if not is_finite(value)), 3)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a wrapper, such as that of distributed training."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def optim_wrappers(optim_wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:
