@@ -8,6 +8,7 @@ import logging
 import os
 import os.path as osp
 import shlex
+import signal
 import sys
 
 import torch.distributed as dist
@@ -146,11 +147,22 @@ def end_run(error: BaseException, cfg: Config, args: argparse.Namespace) -> int:
     Raises:
         BaseException: any other error.
     """
+    # What is said takes a moment; a launcher ends this process as soon as another has ended.
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        return _end_run(error, cfg, args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_run(error: BaseException, cfg: Config, args: argparse.Namespace) -> int:
     if isinstance(error, ConfigError):
         status, why = 2, str(error)
     # Slurm ends the workers too, and another process may have been faster: any error is of it.
     elif isinstance(error, Terminated) or stop_is_requested():
         status, why = 143, 'stopped by SIGTERM'
+        if not isinstance(error, Terminated):
+            why += f', which ended in {type(error).__name__}: {error}'
     elif isinstance(error, KeyboardInterrupt):
         status, why = 130, 'stopped by Ctrl-C'
     elif isinstance(error, NonFiniteError):

@@ -43,7 +43,9 @@ def terminable(grace: float = GRACE) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, ask)
     try:
         yield
+    except Terminated:  # Also where another process was asked, and all agreed.
+        _requested = True
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        # What is said in the end may take a moment, and must not be cut off by another SIGTERM.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN if _requested else before)
+        signal.signal(signal.SIGTERM, before)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.multiprocessing as mp
-from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
+from mmengine.dist import all_gather_object, all_reduce, barrier, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
@@ -140,6 +140,8 @@ class ExactResumeHook(Hook):
                 if isinstance(hook, AtomicCheckpointHook):
                     hook.save_now(runner)
                     break
+            # A process that ended before the first one has saved would have it killed.
+            barrier()
             raise Terminated
 
     def _must_stop(self, runner: Runner) -> bool:
