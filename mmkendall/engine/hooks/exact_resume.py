@@ -78,6 +78,7 @@ class ExactResumeHook(Hook):
     def __init__(self) -> None:
         self.loaded: dict[str, Any] | None = None
         self.gathered: list[dict] | None = None
+        self.terms: dict[str, dict] | None = None
         self.validated = -1
         self.is_training = False
 
@@ -88,6 +89,8 @@ class ExactResumeHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Checks that the run that was stopped is this one."""
         if runner._resume:
+            if self.terms is None:  # runner.resume() before runner.train().
+                self.before_run(runner)
             check_resumable(checkpoint, self.terms, isinstance(runner, Runner))
             self.loaded = {'states': checkpoint.get(STATES), **checkpoint['meta']}
 
