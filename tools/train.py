@@ -39,6 +39,12 @@ from mmkendall.engine.distill_config import (  # noqa: E402
     train,
 )
 from mmkendall.engine.errors import REFUSALS  # noqa: E402
+from mmkendall.engine.protected_run import (  # noqa: E402
+    add_guards,
+    choose_checkpoint,
+    end_run,
+)
+from mmkendall.engine.stop_request import terminable  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,7 +63,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='resume from a checkpoint, or from the latest in the work directory',
+        help='resume from a checkpoint, or from the newest whole one in the work directory',
     )
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
@@ -98,11 +104,9 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ConfigError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
         cfg.auto_scale_lr.enable = True
-    if args.resume == 'auto':
-        cfg.resume = True
-    elif args.resume is not None:
-        cfg.resume, cfg.load_from = True, args.resume
     check_distill_config(cfg)
+    add_guards(cfg)
+    choose_checkpoint(cfg, args.resume)
 
 
 def main() -> int:
@@ -110,19 +114,16 @@ def main() -> int:
     try:
         cfg = prepare_config(args)
         apply_options(cfg, args)
-        runner = build_runner(cfg)
     except REFUSALS as error:
         print(f'train.py: error: {error}', file=sys.stderr)
         return 2
     try:
-        check_built_model(runner, complete=bool(cfg.get('resume')))
-        train(runner)
-    except REFUSALS as error:
-        print(f'train.py: error: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f'\nStopped. Go on with: --resume --work-dir {cfg.work_dir}', file=sys.stderr)
-        return 130
+        with terminable():
+            runner = build_runner(cfg)
+            check_built_model(runner, complete=bool(cfg.get('resume')))
+            train(runner)
+    except BaseException as error:
+        return end_run(error, cfg, args)
     del runner
     leave_process_group()
     return 0

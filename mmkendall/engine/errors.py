@@ -1,5 +1,7 @@
 """What our tools say in one sentence when something cannot be."""
 
+import errno
+
 from mmkendall.class_names import ClassNamesError
 from mmkendall.compat.safe_loading import UnreadableCheckpointError
 from mmkendall.evaluation.metrics.kendall_tau import TeacherResultsError
@@ -20,3 +22,9 @@ REFUSALS = (
     TeacherResultsError,
     UnreadableCheckpointError,
 )
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether there was no space, no quota, or a file that may not become larger."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and error.errno in full

@@ -45,6 +45,7 @@ from mmkendall.class_names import class_names  # noqa: E402
 from mmkendall.datasets import FixedViews  # noqa: E402
 from mmkendall.engine.command_line import add_common_options, prepare_config  # noqa: E402
 from mmkendall.engine.distill_config import ConfigError, check_distill_config  # noqa: E402
+from mmkendall.engine.errors import REFUSALS  # noqa: E402
 from mmkendall.models import LogitDistill  # noqa: E402
 from mmkendall.models.algorithms.teacher_logits import (  # noqa: E402
     DTYPES,

@@ -15,5 +15,11 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=8)
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=10000, max_keep_ckpts=1))
+default_hooks = dict(
+    checkpoint=dict(
+        type='mmkendall.AtomicCheckpointHook', by_epoch=False, interval=10000, max_keep_ckpts=2
+    ),
+    finite_loss=dict(type='mmkendall.FiniteLossHook'),
+    exact_resume=dict(type='mmkendall.ExactResumeHook'),
+)
 log_processor = dict(by_epoch=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os.path as osp
 import traceback
 from collections.abc import Iterator, Mapping
@@ -17,10 +16,7 @@ from mmkendall.engine.checks.explain import build_error
 from mmkendall.engine.checks.first_iteration import FirstIteration
 from mmkendall.engine.checks.recorders import check_sources
 from mmkendall.engine.checks.teachers import check_loaded, check_not_random
-from mmkendall.engine.errors import ConfigError
-
-# No space, a quota, a file that may not become larger.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from mmkendall.engine.errors import ConfigError, is_full_disk
 
 
 @contextmanager
@@ -76,8 +72,8 @@ def train(runner: Runner, stop_after_first: bool = False) -> None:
         return
     except Exception as error:
         # What our own code raises is said well already, and a full disk is no fault of the config.
-        full = isinstance(error, OSError) and error.errno in FULL
-        if first.passed or full or type(error).__module__.startswith('mmkendall.'):
+        ours = type(error).__module__.startswith('mmkendall.')
+        if first.passed or ours or is_full_disk(error):
             raise
         message = str(build_error(error, runner.cfg))
         if stop_after_first:

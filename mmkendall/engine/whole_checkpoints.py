@@ -1,0 +1,185 @@
+"""Which checkpoints are whole, which of them is the newest, and how a file is written whole."""
+
+from __future__ import annotations
+
+import os
+import os.path as osp
+import re
+import zipfile
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.serialization import _open_zipfile_reader
+
+LAST = 'last_checkpoint'
+# epoch_12.pth and iter_4000.pth, but no best_accuracy_top1_epoch_12.pth.
+NUMBERED = re.compile(r'(?P<prefix>(?!best_).*?)(?P<number>\d+)\.pth')
+
+
+class Found(NamedTuple):
+    """The newest whole checkpoint, or None, and why those before it were passed over."""
+
+    path: str | None
+    skipped: list[str]
+
+
+def checkpoint_fault(path: str) -> str | None:
+    """Why a file is no whole checkpoint, or None if it is one.
+
+    torch writes zip archives, whose every member has a CRC-32: a file that was cut off, emptied,
+    or of which bits were changed is found without unpickling it. A file
+    in torch's older format has no checksums and is whole if torch can load it.
+
+    Args:
+        path: a local file.
+    """
+    if not osp.isfile(path):
+        return 'there is no such file'
+    if not osp.getsize(path):
+        return 'it is empty'
+    with open(path, 'rb') as file:
+        is_archive = file.read(2) == b'PK'
+    try:
+        if is_archive:
+            return _archive_fault(path)
+        torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # A changed byte can make the readers raise nearly anything.
+        return f'it is damaged ({_first_line(error)})'
+    return None
+
+
+def _archive_fault(path: str) -> str | None:
+    if not zipfile.is_zipfile(path):
+        return 'it is cut off'
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+        if damaged is not None:
+            return f'its bytes have changed: the checksum of {damaged} is wrong'
+        if not any(name.endswith('/data.pkl') for name in archive.namelist()):
+            return 'it is an archive that torch.save did not write'
+    # torch reads fields that zipfile does not, but checks no checksums.
+    with _open_zipfile_reader(path) as reader:
+        for name in reader.get_all_records() if hasattr(reader, 'get_record_offset') else ():
+            reader.get_record_offset(name)
+    return None
+
+
+def newest_whole_checkpoint(folder: str) -> Found:
+    """The newest checkpoint of a run that is whole.
+
+    That is the one that mmengine's ``last_checkpoint`` names, or one that was written after it:
+    a run can be killed between the two files. Where that name is missing, empty or of a file that
+    is gone or damaged, it is the last one written of the others, ``epoch_12.pth`` or
+    ``iter_4000.pth``, that is whole. Best checkpoints have no optimizer, and are left out.
+
+    Args:
+        folder: the work directory of the run.
+    """
+    named = _named_in(folder)
+    candidates = _numbered(folder)
+    if named is not None and osp.abspath(osp.dirname(named)) != osp.abspath(folder):
+        candidates += _numbered(osp.dirname(named))  # The hook had an out_dir.
+    candidates.sort(key=_age, reverse=True)
+    if named is not None:
+        first = [path for path in candidates if _follows(path, named)]
+        rest = [path for path in candidates if path not in first and not _same(path, named)]
+        candidates = [*first, named, *rest]
+    skipped = []
+    for path in candidates:
+        fault = checkpoint_fault(path)
+        if fault is None:
+            return Found(path, skipped)
+        skipped.append(f'{path}: {fault}')
+    return Found(None, skipped)
+
+
+def write_atomically(
+    path: str, data: bytes, fault: Callable[[str], str | None] | None = None
+) -> None:
+    """Writes a file whole or not at all: whoever reads it finds the old or the new one.
+
+    The data goes to ``PATH.part``, which is put on the disk and then renamed.
+
+    Args:
+        path: a local file. Its folder must be there.
+        data: what it will hold.
+        fault: says why a file that was written is not what it should be, and None if it is.
+            Defaults to None, for no such check.
+
+    Raises:
+        OSError: it could not be written. What was at the path is still there.
+    """
+    part = f'{path}.part'
+    try:
+        with open(part, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        found = fault(part) if fault is not None else None
+        if found is not None:
+            raise OSError(f'{path} was written, and when it was read back {found}')
+        os.replace(part, path)
+    except OSError:
+        if osp.exists(part):
+            os.remove(part)
+        raise
+    _sync_folder(osp.dirname(path) or '.')
+
+
+def _sync_folder(folder: str) -> None:
+    """Puts the new name on the disk too, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # Some network file systems have no such call for folders.
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _named_in(folder: str) -> str | None:
+    try:
+        with open(osp.join(folder, LAST), encoding='utf-8') as file:
+            name = file.read().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    # The name is absolute: where the folder was moved or copied, it is of the folder before.
+    beside = osp.join(folder, osp.basename(name))
+    return beside if name and osp.isfile(beside) else name or None
+
+
+def _numbered(folder: str) -> list[str]:
+    if not osp.isdir(folder):
+        return []
+    return [osp.join(folder, name) for name in os.listdir(folder) if NUMBERED.fullmatch(name)]
+
+
+def _age(path: str) -> tuple[int, int]:
+    # Files of one second on a coarse file system, or of one copy, are told apart by number.
+    return os.stat(path).st_mtime_ns, int(NUMBERED.fullmatch(osp.basename(path))['number'])
+
+
+def _same(one: str, other: str) -> bool:
+    return osp.abspath(one) == osp.abspath(other)
+
+
+def _follows(path: str, named: str) -> bool:
+    """Whether a checkpoint is of the same series as another, and later in name and in time.
+
+    Files of an earlier, longer run in the same folder are later in name alone.
+    """
+    one = NUMBERED.fullmatch(osp.basename(path))
+    other = NUMBERED.fullmatch(osp.basename(named))
+    if other is None or one['prefix'] != other['prefix']:
+        return False
+    if int(one['number']) <= int(other['number']):
+        return False
+    return not osp.isfile(named) or os.stat(path).st_mtime_ns >= os.stat(named).st_mtime_ns
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
