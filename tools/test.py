@@ -22,20 +22,19 @@ import mmengine  # noqa: E402
 from mmengine.config import Config, ConfigDict  # noqa: E402
 from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
-from mmengine.registry import MODELS, RUNNERS  # noqa: E402
+from mmengine.registry import MODELS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from mmkendall.class_names import (  # noqa: E402
     class_names,
     compare_classes,
 )
-from mmkendall.engine.built_model import check_built_model  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
     leave_process_group,
     prepare_config,
 )
-from mmkendall.engine.distill_config import ConfigError  # noqa: E402
+from mmkendall.engine.distill_config import ConfigError, build_runner  # noqa: E402
 from mmkendall.engine.errors import REFUSALS  # noqa: E402
 
 
@@ -155,8 +154,7 @@ class SameClasses(Hook):
 def test(cfg: Config, args: argparse.Namespace) -> None:
     """Tests, and writes what was asked for."""
     cfg.load_from, cfg.resume = args.checkpoint, False
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    check_built_model(runner, complete=True)
+    runner = build_runner(cfg, complete=True)
     runner.register_hook(SameClasses(args.checkpoint))
     if args.tta:
         runner.register_hook(MergePredictions(cfg.tta_model))

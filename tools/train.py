@@ -22,7 +22,6 @@ from mmengine.logging import print_log  # noqa: E402
 from mmengine.optim import AmpOptimWrapper, OptimWrapper  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPERS  # noqa: E402
 
-from mmkendall.engine.built_model import check_built_model  # noqa: E402
 from mmkendall.engine.checks.scopes import resolve, scope_of  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
@@ -120,7 +119,6 @@ def main() -> int:
     try:
         with terminable():
             runner = build_runner(cfg)
-            check_built_model(runner, complete=bool(cfg.get('resume')))
             train(runner)
     except BaseException as error:
         return end_run(error, cfg, args)

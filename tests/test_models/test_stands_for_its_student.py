@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import sys
 
 import pytest
 import torch
@@ -12,12 +13,12 @@ from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
+from mmkendall.engine.built_model import check_constructor, check_hooks
 from mmpretrain.models.losses import CrossEntropyLoss
 from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmkendall.datasets import Digits
-from mmkendall.engine.built_model import check_constructor, check_hooks
 from mmkendall.engine.distill_config import ConfigError
 from mmkendall.models import LogitDistill
 from mmkendall.models.algorithms import loading
@@ -337,7 +338,8 @@ def said(monkeypatch) -> list[str]:
     """What is warned of, and none of it as said before."""
     texts = []
     loading.warn_once.cache_clear()
-    monkeypatch.setattr(loading, 'print_log', lambda text, *_: texts.append(text))
+    for module in (loading, sys.modules['mmkendall.models.warn_once']):
+        monkeypatch.setattr(module, 'print_log', lambda text, *_: texts.append(text))
     return texts
 
 

@@ -13,9 +13,10 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkendall.engine.checks.teachers import check_class_names, check_finite
+from mmkendall.engine.checks.teachers import check_class_names, teachers_of
 from mmkendall.engine.checks.watch import watched
 from mmkendall.engine.errors import ConfigError
+from mmkendall.models.algorithms.loading import check_finite
 
 
 class FirstIteration(Hook):
@@ -46,7 +47,8 @@ class FirstIteration(Hook):
         model = _unwrapped(runner)
         if not isinstance(getattr(model, 'distiller', None), nn.Module):
             return
-        check_finite(model)
+        for teacher in teachers_of(model):
+            check_finite(teacher, 'teacher')
         dataset = runner.train_dataloader.dataset
         metainfo = getattr(dataset, 'metainfo', None)
         classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None

@@ -12,6 +12,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmkendall.engine.checks.built_model import check_built_model
 from mmkendall.engine.checks.explain import build_error
 from mmkendall.engine.checks.first_iteration import FirstIteration
 from mmkendall.engine.checks.recorders import check_sources
@@ -30,16 +31,19 @@ def explained(cfg: Config) -> Iterator[None]:
         raise build_error(error, cfg) from error
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, complete: bool | None = None) -> Runner:
     """Builds the runner of a config, and looks at the model that it has built.
 
     Args:
         cfg: a config that :func:`check_distill_config` let pass.
+        complete: whether a checkpoint that is loaded must hold every tensor of the student, as
+            for a test. Defaults to None: where the run is resumed.
 
     Raises:
         ConfigError: something could not be built: what, and why; a recorder's source is not in
-            the model: which names are like it; a teacher is random, or is not what its checkpoint
-            holds.
+            the model: which names are like it; a teacher is random; a setting of the student
+            would be lost.
+        CheckpointError: a teacher is not what its checkpoint holds.
     """
     with explained(cfg):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -48,6 +52,7 @@ def build_runner(cfg: Config) -> Runner:
     if isinstance(cfg.model, Mapping) and cfg.model.get('distiller') is not None:
         check_not_random(cfg, model)
         of_teachers = check_loaded(cfg, model)
+    check_built_model(runner, bool(cfg.get('resume')) if complete is None else complete)
     runner.register_hook(FirstIteration(of_teachers), priority='LOWEST')
     return runner
 

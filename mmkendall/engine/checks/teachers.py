@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os.path as osp
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel, PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
 from mmkendall.engine.checks.explain import walk
 from mmkendall.engine.checks.scopes import resolve
 from mmkendall.engine.errors import ConfigError
+from mmkendall.models.algorithms.loading import LoadingCheck
 from mmkendall.models.warn_once import warn_once
 
 # Settings by which a user says that what looks wrong is meant.
 RANDOM_TEACHER = 'allow_random_teacher'
 OTHER_CLASSES = 'allow_other_class_names'
 
-# In what torch says of weights of another shape.
-OTHER_SHAPE = re.compile(
-    r'size mismatch for (\S+): .*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)'
-)
-
 # Beyond this share of equal names, in their places, the others are likely spelled differently.
 MOST_SAME = 0.95
-
-# What a checkpoint may lack: older ones do, and it changes nothing in a model that only predicts.
-NEGLIGIBLE = re.compile(r'(^|\.)(num_batches_tracked$|data_preprocessor\.)')
 
 
 def teacher_entries(model: Mapping) -> Iterator[tuple[str, Any, Any]]:
@@ -168,7 +158,8 @@ def check_loaded(cfg: Config, model: BaseModel) -> list[tuple[str, ...] | None]:
         The class names of each teacher's checkpoint, None for one that names none.
 
     Raises:
-        ConfigError: the checkpoint lacks weights of the teacher, or has them in other shapes.
+        CheckpointError: the checkpoint lacks weights of the teacher, has them in other shapes, or
+            with a NaN.
     """
     from mmrazor.models.algorithms import SingleTeacherDistill
 
@@ -184,7 +175,9 @@ def check_loaded(cfg: Config, model: BaseModel) -> list[tuple[str, ...] | None]:
             str(checkpoint), map_location='cpu', logger='silent'
         )
         if isinstance(model, SingleTeacherDistill):
-            _check_fits(str(checkpoint), loaded.get('state_dict', loaded), model.teacher)
+            check = LoadingCheck(model.teacher, 'teacher', complete=True, finite=True)
+            check.source = str(checkpoint)
+            load_checkpoint(model.teacher, check.source, map_location='cpu', logger='silent')
         of_teachers.append(_class_names(loaded.get('meta')))
     return of_teachers
 
@@ -194,60 +187,6 @@ def _class_names(meta: Any) -> tuple[str, ...] | None:
     dataset = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
     classes = dataset.get('classes') if isinstance(dataset, Mapping) else None
     return tuple(classes) if isinstance(classes, (list, tuple)) and classes else None
-
-
-def _check_fits(checkpoint: str, state: Mapping, teacher: nn.Module) -> None:
-    """Loads once more what the teacher has loaded already, and judges what comes of it.
-
-    Names and shapes alone would not do: a network's own hooks may rename and resize weights.
-    """
-    given = {name.removeprefix('module.'): value for name, value in state.items()}
-    missing, extra, shapes = [], [], []
-    try:
-        missing, extra = teacher.load_state_dict(dict(given), strict=False)
-    except RuntimeError as error:
-        shapes = [
-            f'{name} {tuple(json.loads(came))} for {tuple(json.loads(wanted))}'
-            for name, came, wanted in OTHER_SHAPE.findall(str(error))
-        ]
-        if not shapes:
-            raise
-    missing, extra = (
-        [name for name in names if not NEGLIGIBLE.search(name)] for names in (missing, extra)
-    )
-    where = f'model.teacher_ckpt {checkpoint!r} does not fit the teacher'
-    hint = '. It must be of the architecture and the classes of model.teacher'
-    if any(name.startswith('architecture.') for name in given):
-        hint = (
-            '. It is of a distillation run: take the student out of it with '
-            'tools/model_converters/student_from_distill.py'
-        )
-    if missing:
-        raise ConfigError(
-            f'{where}: of {len(teacher.state_dict())} weights it lacks {len(missing)}, such as '
-            f'{", ".join(missing[:3])}{hint}'
-        )
-    if shapes:
-        raise ConfigError(
-            f'{where}: {len(shapes)} weights have other shapes, such as {", ".join(shapes[:2])}'
-            f'{hint}'
-        )
-    if extra:
-        warn_once(
-            f'model.teacher_ckpt {checkpoint!r} has {len(extra)} weights that the teacher does '
-            f'not have, such as {", ".join(extra[:3])}: is it of another architecture?'
-        )
-
-
-def check_finite(model: nn.Module) -> None:
-    """Raises ConfigError for a teacher with a NaN or an infinity in its weights."""
-    for teacher in teachers_of(model):
-        for name, value in teacher.state_dict().items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
-                raise ConfigError(
-                    f"the teacher's weight {name} is not finite: its checkpoint is of a run that "
-                    'went wrong. Take an earlier one'
-                )
 
 
 def check_class_names(

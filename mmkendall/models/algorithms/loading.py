@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from functools import cache
 
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, PretrainedInit, is_model_wrapper
 from torch import Tensor, nn
 
+from mmkendall.models.warn_once import warn_once
+
 # Where distillation algorithms, ours and mmrazor's, have the student.
 STUDENT = 'architecture.'
-MISMATCH = re.compile(r'size mismatch for (\S+):')
+# In what torch says of a tensor of another shape.
+MISMATCH = re.compile(
+    r'size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)'
+)
 
 RANDOM_TEACHER = (
     'a teacher has random weights: neither teacher_ckpt, nor checkpoint in a list of teachers, '
@@ -81,7 +84,11 @@ class LoadingCheck:
         if self._loading is None:
             return
         (prefix, given, errors), self._loading = self._loading, None
-        mismatched = [name for error in errors for name in MISMATCH.findall(error)]
+        shapes = {
+            name: f'({came}) for ({wanted})'
+            for error in errors
+            for name, came, wanted in MISMATCH.findall(error)
+        }
         self.missing, self.unexpected, self.mismatched = (
             [
                 name[len(prefix) :]
@@ -91,23 +98,26 @@ class LoadingCheck:
             for names in (
                 incompatible_keys.missing_keys,
                 incompatible_keys.unexpected_keys,
-                mismatched,
+                shapes,
             )
         )
         lost = len(self.missing) + len(self.mismatched)
         if lost:
             total = sum(not name.endswith('num_batches_tracked') for name in module.state_dict())
-            self._report(module, total, lost, [name[len(prefix) :] for name in given])
+            shown = [f'{name} {shapes[prefix + name]}' for name in self.mismatched]
+            self._report(module, total, lost, shown, [name[len(prefix) :] for name in given])
         self.loaded = True
         if self.finite:
             check_finite(module, f'{self.name}{self._from()}')
 
-    def _report(self, module: nn.Module, total: int, lost: int, given: list[str]) -> None:
+    def _report(
+        self, module: nn.Module, total: int, lost: int, mismatched: list[str], given: list[str]
+    ) -> None:
         parts = []
         if self.missing:
             parts.append(f'{len(self.missing)} are missing ({some(self.missing)})')
         if self.mismatched:
-            parts.append(f'{len(self.mismatched)} have another shape ({some(self.mismatched)})')
+            parts.append(f'{len(self.mismatched)} have another shape ({some(mismatched)})')
         text = (
             f'the checkpoint{self._from()} holds {total - lost} of the {total} tensors of the '
             f'{self.name}, a {type(module).__name__}: {" and ".join(parts)}'
@@ -128,12 +138,6 @@ def some(names: list[str], most: int = 3) -> str:
     """The first of many names."""
     more = f', and {len(names) - most} more' if len(names) > most else ''
     return ', '.join(names[:most]) + more
-
-
-@cache
-def warn_once(text: str) -> None:
-    """Logs a warning, the same one only once in a process."""
-    print_log(text, 'current', logging.WARNING)
 
 
 def check_finite(model: nn.Module, name: str) -> None:

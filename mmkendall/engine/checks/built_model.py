@@ -5,18 +5,11 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from torch import nn
 
-from mmkendall.engine.distill_config import ConfigError
-from mmkendall.models import LogitDistill
-from mmkendall.models.algorithms.loading import (
-    RANDOM_TEACHER,
-    LoadingCheck,
-    has_pretrained_weights,
-    warn_once,
-    watch_loading,
-)
+from mmkendall.engine.errors import ConfigError
+from mmkendall.models.algorithms.loading import watch_loading
 from mmkendall.models.algorithms.student_settings import lost_augmentation
 
 
@@ -31,7 +24,6 @@ def check_built_model(runner: Runner, complete: bool) -> None:
     Raises:
         ConfigError: a setting of the wrapped student would be lost, learning rates that go by
             the names of a plain model, or a hook that would end the run later.
-        CheckpointError: the teacher's checkpoint is of another model.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not isinstance(model, nn.Module):
@@ -43,33 +35,7 @@ def check_built_model(runner: Runner, complete: bool) -> None:
             raise ConfigError(f'{lost}, or take mmkendall.LogitDistill, which takes it over')
         check_constructor(runner.cfg.get('optim_wrapper') or {})
         check_hooks(model, runner.hooks)
-        if not isinstance(model, LogitDistill):
-            check_teacher(
-                model, runner.cfg.get('model') or {}, runner._load_from or runner._resume
-            )
     watch_loading(runner.model, complete, runner._load_from)
-
-
-def check_teacher(model: nn.Module, config: dict, may_be_loaded: bool) -> None:
-    """Checks the teacher of an algorithm of mmrazor, which loads what fits and says no more.
-
-    Args:
-        model: an algorithm of mmrazor.
-        config: its config.
-        may_be_loaded: a checkpoint follows, which may hold the teacher.
-
-    Raises:
-        CheckpointError: ``teacher_ckpt`` is of another model, or there is a NaN in it.
-    """
-    teacher, path = model._modules.get('teacher'), config.get('teacher_ckpt')
-    if teacher is None:
-        return
-    if path:
-        check = LoadingCheck(teacher, 'teacher', complete=True, finite=True)
-        check.source = path
-        load_checkpoint(teacher, path, map_location='cpu', logger='silent')
-    elif not (may_be_loaded or teacher.is_init or has_pretrained_weights(teacher)):
-        warn_once(RANDOM_TEACHER)
 
 
 def check_hooks(model: nn.Module, hooks: list[Hook]) -> None:
