@@ -29,9 +29,7 @@ FIGURES = (
 )  # fmt: skip
 LSKD = 'lskd-rank_logits_resnet18-w16_resnet18-w4_1xb64_digits.py'
 KD = 'kd-rank_logits_resnet18-w16_resnet18-w4_1xb64_digits.py'
-SMALL = dict(
-    backbone=dict(stem_channels=8, base_channels=8, depth=18), head=dict(in_channels=64)
-)
+SMALL = dict(backbone=dict(stem_channels=8, base_channels=8, depth=18), head=dict(in_channels=64))
 ITERATIONS = dict(type='IterBasedTrainLoop', max_iters=6)
 
 

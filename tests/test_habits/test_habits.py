@@ -1,0 +1,427 @@
+"""What hooks, loops, runners and constructors do with a plain model they do with a distilled one.
+
+Each habit is one of mmengine's, mmpretrain's or mmrazor's that a config can turn on. Two
+iterations and a validation are run with it, on ``LogitDistill`` and, in the long form, on the
+plain student and on mmrazor's own ``SingleTeacherDistill``. Where a habit changes something, that
+is looked at. A habit that makes no sense is refused by the program that it comes from, for the
+plain model too.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from mmpretrain.models import ArcFaceClsHead, LabelSmoothLoss
+from torch import nn
+
+from ..conftest import REPOSITORY
+
+KD = REPOSITORY / 'configs/digits/kd-rank_logits_resnet18-w16_resnet18-w4_1xb64_digits.py'
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+@dataclass
+class Habit:
+    """One thing that a user turns on.
+
+    Args:
+        hooks: entries of ``custom_hooks``.
+        options: settings merged into the config, by dotted keys.
+        of_student: settings merged into the student's config.
+        check: called with the runner after the training.
+        refused: what the habit is refused with, where it is, as for the plain model.
+        not_yet: why it does not work on a distilled model, where it does not.
+        kinds: the models it is for; all by default.
+    """
+
+    hooks: list[dict] = field(default_factory=list)
+    options: dict = field(default_factory=dict)
+    of_student: dict = field(default_factory=dict)
+    check: Callable | None = None
+    refused: str | None = None
+    not_yet: str | None = None
+    kinds: tuple[str, ...] = ('plain', 'LogitDistill', 'SingleTeacherDistill')
+
+
+def hook(kind: str, **arguments) -> list[dict]:
+    return [dict(type=kind, **arguments)]
+
+
+def student_of(runner: Runner) -> nn.Module:
+    return getattr(runner.model, 'architecture', runner.model)
+
+
+def ema_moved(runner: Runner) -> None:
+    (ema,) = (h for h in runner.hooks if type(h).__name__ == 'EMAHook')
+    averages, weights = ema.ema_model.module.state_dict(), runner.model.state_dict()
+    names = [name for name in weights if name.endswith('backbone.conv1.weight')]
+    names = [name for name in names if not name.startswith('teacher')]
+    assert names
+    assert not any(torch.equal(averages[name], weights[name]) for name in names)
+
+
+def loss_is_switched(runner: Runner) -> None:
+    assert isinstance(student_of(runner).head.loss_module, LabelSmoothLoss)
+
+
+def augments_are_switched(runner: Runner) -> None:
+    assert runner.model.data_preprocessor.batch_augments is not None
+
+
+def margins_are_set(runner: Runner) -> None:
+    head = student_of(runner).head
+    assert isinstance(head, ArcFaceClsHead)
+    assert len(set(head.margins.tolist())) > 1
+
+
+def loss_weight_is_warmed_up(runner: Runner) -> None:
+    # 0 at the first iteration of two, half at the second.
+    assert student_of(runner).head.loss_module.loss_weight == pytest.approx(0.5)
+
+
+def layers_have_their_own_rate(runner: Runner) -> None:
+    groups = runner.optim_wrapper.optimizer.param_groups
+    trained = {id(p) for p in student_of(runner).parameters()}
+    rates = {
+        group['param_name'].removeprefix('architecture.'): group['lr_scale']
+        for group in groups
+        if id(group['params'][0]) in trained
+    }
+    assert rates['head.layers.head.weight'] == 1
+    assert rates['backbone.patch_embed.projection.weight'] < 0.5
+
+
+def head_has_its_own_rate(runner: Runner) -> None:
+    rates = {
+        id(group['params'][0]): group['lr']
+        for group in runner.optim_wrapper.optimizer.param_groups
+    }
+    student = student_of(runner)
+    assert rates[id(student.head.fc.weight)] == pytest.approx(0.5)
+    assert rates[id(student.backbone.conv1.weight)] == pytest.approx(0.05)
+
+
+def best_is_kept(runner: Runner) -> None:
+    assert list(Path(runner.work_dir).glob('best_accuracy_top1_*.pth'))
+
+
+def published_holds_weights_alone(runner: Runner) -> None:
+    (path,) = Path(runner.work_dir).glob('epoch_1-*.pth')
+    assert 'optimizer' not in torch.load(path)
+
+
+def batches_norms_are_precise(runner: Runner) -> None:
+    norm = student_of(runner).backbone.bn1
+    assert norm.momentum == 0.1
+    assert norm.running_mean.abs().sum() > 0
+
+
+def ran_iterations(count: int) -> Callable:
+    def check(runner: Runner) -> None:
+        assert runner.iter == count
+
+    return check
+
+
+def is_stopped(runner: Runner) -> None:
+    assert runner.model.distillation_stopped
+
+
+def head_passes_on(reason: str = 'the head') -> str:
+    return f'LogitDistill does not pass on {reason} of its student'
+
+
+VIT = dict(
+    backbone=dict(
+        _delete_=True, type='mmpretrain.VisionTransformer', img_size=8, patch_size=4,
+        in_channels=1, arch=dict(embed_dims=16, num_layers=2, num_heads=2,
+                                 feedforward_channels=32),
+    ),
+    neck=None,
+    head=dict(
+        _delete_=True, type='mmpretrain.VisionTransformerClsHead', num_classes=10, in_channels=16,
+        loss=dict(type='mmpretrain.CrossEntropyLoss'),
+    ),
+)  # fmt: skip
+ARCFACE = dict(
+    head=dict(_delete_=True, type='mmpretrain.ArcFaceClsHead', num_classes=10, in_channels=32)
+)
+MIXUP = dict(augments=[dict(type='mmpretrain.Mixup', alpha=0.8)])
+PIPELINE = [dict(type='mmpretrain.PackInputs')]
+
+HABITS = {
+    # mmengine's hooks
+    'ema': Habit(hook('mmengine.EMAHook', momentum=0.1), check=ema_moved),
+    'swa': Habit(
+        hook('mmengine.EMAHook', ema_type='mmengine.StochasticWeightAverage'), check=ema_moved
+    ),
+    'annealed ema': Habit(
+        hook('mmengine.EMAHook', ema_type='mmengine.MomentumAnnealingEMA', momentum=0.1),
+        check=ema_moved,
+    ),
+    'ema with buffers': Habit(
+        hook('mmengine.EMAHook', momentum=0.1, update_buffers=True), check=ema_moved
+    ),
+    'early stopping': Habit(
+        hook('mmengine.EarlyStoppingHook', monitor='accuracy/top1', patience=1, min_delta=1e3),
+        {'train_cfg.max_epochs': 4},
+        check=ran_iterations(4),
+    ),
+    'profiler': Habit(
+        hook('mmengine.ProfilerHook', by_epoch=False, profile_times=1, activity_with_cuda=False)
+    ),
+    'sync buffers': Habit(hook('mmengine.SyncBuffersHook')),
+    'empty cache': Habit(hook('mmengine.EmptyCacheHook', after_iter=True)),
+    'save best': Habit(
+        options={
+            'default_hooks.checkpoint': dict(type='CheckpointHook', interval=1, save_best='auto')
+        },
+        check=best_is_kept,
+    ),
+    'published keys': Habit(
+        options={
+            'default_hooks.checkpoint': dict(
+                type='CheckpointHook', interval=1, published_keys=['meta', 'state_dict']
+            )
+        },
+        check=published_holds_weights_alone,
+    ),
+    # mmpretrain's hooks
+    'ema of mmpretrain': Habit(
+        hook('mmpretrain.EMAHook', momentum=0.1, evaluate_on_origin=True), check=ema_moved
+    ),
+    'class numbers': Habit(hook('mmpretrain.ClassNumCheckHook')),
+    'precise bn': Habit(
+        hook('mmpretrain.PreciseBNHook', num_samples=64), check=batches_norms_are_precise
+    ),
+    'visualization': Habit(
+        options={'default_hooks.visualization': dict(type='VisualizationHook', enable=True)}
+    ),
+    'switched loss': Habit(
+        hook(
+            'mmpretrain.SwitchRecipeHook',
+            schedule=[
+                dict(
+                    action_epoch=1,
+                    loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1),
+                )
+            ],
+        ),
+        check=loss_is_switched,
+        not_yet=head_passes_on(),
+    ),
+    'switched augments': Habit(
+        hook('mmpretrain.SwitchRecipeHook', schedule=[dict(action_epoch=1, batch_augments=MIXUP)]),
+        check=augments_are_switched,
+    ),
+    'switched pipeline': Habit(
+        hook(
+            'mmpretrain.SwitchRecipeHook', schedule=[dict(action_epoch=1, train_pipeline=PIPELINE)]
+        )
+    ),
+    'prototypes': Habit(hook('mmpretrain.PrepareProtoBeforeValLoopHook')),
+    'adaptive margins': Habit(
+        hook('mmpretrain.SetAdaptiveMarginsHook'),
+        of_student=ARCFACE,
+        check=margins_are_set,
+        kinds=('plain',),
+    ),
+    'adaptive margins without them': Habit(
+        hook('mmpretrain.SetAdaptiveMarginsHook'),
+        refused='could only be used for ``ArcFaceClsHead``',
+        not_yet=head_passes_on(),
+    ),
+    'warmed-up parameter': Habit(
+        hook(
+            'mmpretrain.WarmupParamHook',
+            param_name='loss_weight',
+            module_name='head.loss_module',
+            warmup_epochs=1,
+        ),
+        of_student=dict(head=dict(loss=dict(loss_weight=1.0))),
+        check=loss_weight_is_warmed_up,
+        not_yet=head_passes_on(),
+    ),
+    'simsiam': Habit(hook('mmpretrain.SimSiamHook', fix_pred_lr=True, lr=0.1)),
+    'densecl': Habit(
+        hook('mmpretrain.DenseCLHook'), refused='must have attribute "loss_lambda" in DenseCL'
+    ),
+    # mmrazor's hooks
+    'stopped distillation': Habit(
+        hook('mmrazor.StopDistillHook', stop_epoch=1),
+        {'train_cfg.max_epochs': 2},
+        check=is_stopped,
+        kinds=('LogitDistill', 'SingleTeacherDistill'),
+    ),
+    # Loops
+    'iterations': Habit(
+        options={
+            'train_cfg': dict(
+                _delete_=True, type='IterBasedTrainLoop', max_iters=3, val_interval=2
+            ),
+            'default_hooks.checkpoint.by_epoch': False,
+        },
+        check=ran_iterations(3),
+    ),
+    'dynamic intervals': Habit(
+        options={'train_cfg.dynamic_intervals': [(1, 1), (2, 2)], 'train_cfg.max_epochs': 2},
+        check=ran_iterations(4),
+    ),
+    "mmengine's validation": Habit(options={'val_cfg': dict(_delete_=True, type='ValLoop')}),
+    'our validation': Habit(
+        options={'val_cfg': dict(_delete_=True, type='mmkendall.DistillValLoop')},
+        kinds=('LogitDistill', 'SingleTeacherDistill'),
+    ),
+    "mmrazor's validation": Habit(
+        options={'val_cfg': dict(_delete_=True, type='mmrazor.SingleTeacherDistillValLoop')},
+        kinds=('LogitDistill', 'SingleTeacherDistill'),
+    ),
+    # Optimizers, their wrappers and constructors
+    'accumulated gradients': Habit(options={'optim_wrapper.accumulative_counts': 2}),
+    'clipped gradients': Habit(options={'optim_wrapper.clip_grad': dict(max_norm=1.0)}),
+    'lamb': Habit(options={'optim_wrapper.optimizer': dict(_delete_=True, type='Lamb', lr=1e-3)}),
+    'settings by parameter': Habit(
+        options={
+            'optim_wrapper.paramwise_cfg': dict(
+                norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'head': dict(lr_mult=10.0)}
+            )
+        },
+        check=head_has_its_own_rate,
+    ),
+    'layer-wise rates': Habit(
+        options={
+            'optim_wrapper.constructor': 'LearningRateDecayOptimWrapperConstructor',
+            'optim_wrapper.paramwise_cfg': dict(layer_decay_rate=0.5),
+        },
+        of_student=VIT,
+        check=layers_have_their_own_rate,
+        not_yet='LogitDistill has no get_layer_depth',
+    ),
+    'optimizers by part': Habit(
+        options={
+            'optim_wrapper': dict(
+                _delete_=True,
+                constructor='mmrazor.SeparateOptimWrapperConstructor',
+                architecture=dict(
+                    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9)
+                ),
+            )
+        },
+        kinds=('SingleTeacherDistill',),
+    ),
+    'weight decay schedule': Habit(
+        options={
+            'param_scheduler': [
+                dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=2),
+                dict(type='CosineAnnealingWeightDecay', eta_min=0.1, T_max=2, by_epoch=False),
+            ]
+        }
+    ),
+    # The runner's options, and another runner
+    'auto-scaled rate': Habit(options={'auto_scale_lr.enable': True}),
+    'deterministic': Habit(options={'randomness': dict(seed=0, deterministic=True)}),
+    'flexible runner': Habit(
+        options={'runner_type': 'FlexibleRunner', 'strategy': dict(type='SingleDeviceStrategy')}
+    ),
+    'layerwise checkpointing': Habit(
+        options={'activation_checkpointing': ['ARCHITECTURE.backbone.layer1']}
+    ),
+}
+
+
+def config(habit: Habit, kind: str, folder: Path) -> Config:
+    """A digits config for one epoch of two iterations and a validation of 20 images."""
+    cfg = Config.fromfile(str(KD))
+    student = cfg.model.architecture
+    if habit.of_student:
+        student = Config(dict(model=student))
+        student.merge_from_dict(dict(model=habit.of_student))
+        student = student.model
+    if kind == 'plain':
+        cfg.model = student
+        cfg.model.data_preprocessor = cfg.data_preprocessor
+    else:
+        cfg.model.type = {
+            'LogitDistill': 'mmkendall.LogitDistill',
+            'SingleTeacherDistill': 'mmrazor.SingleTeacherDistill',
+        }[kind]
+        cfg.model.architecture = student
+        cfg.model.teacher.backbone.update(stem_channels=8, base_channels=8)
+        cfg.model.teacher.head.in_channels = 64
+        cfg.model.teacher_ckpt = None
+        if student.head.type.endswith('VisionTransformerClsHead'):
+            cfg.model.distiller.student_recorders.fc.source = 'head.layers.head'
+    cfg.merge_from_dict(
+        {
+            'train_cfg.max_epochs': 1,
+            'log_level': 'ERROR',
+            'randomness.seed': 0,
+            'param_scheduler': None,
+            'default_hooks.logger.interval': 1,
+            'default_hooks.checkpoint': dict(type='CheckpointHook', interval=-1),
+            'val_evaluator': [dict(type='mmpretrain.Accuracy')],
+            **{f'{loader}.dataset.indices': 64 for loader in LOADERS},
+            **{f'{loader}.batch_size': 32 for loader in LOADERS},
+        }
+    )
+    options = copy.deepcopy(habit.options)
+    if 'activation_checkpointing' in options:
+        part = 'backbone' if kind == 'plain' else 'architecture.backbone'
+        options['activation_checkpointing'] = [f'{part}.layer1']
+    for key in [key for key, value in options.items() if _replaces(value)]:
+        value = options.pop(key)
+        del value['_delete_']
+        parent, _, name = key.rpartition('.')
+        (cfg[parent] if parent else cfg)[name] = ConfigDict(value)
+    cfg.merge_from_dict(options)
+    cfg.custom_hooks = copy.deepcopy(habit.hooks)
+    cfg.work_dir = str(folder)
+    cfg.experiment_name = uuid4().hex
+    return cfg
+
+
+def _replaces(value) -> bool:
+    return isinstance(value, dict) and value.get('_delete_', False)
+
+
+def run(habit: Habit, kind: str, folder: Path) -> None:
+    cfg = config(habit, kind, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        if habit.refused is not None:
+            with pytest.raises(Exception, match=habit.refused):
+                runner.train()
+            return
+        runner.train()
+    assert 'val/accuracy/top1' in runner.message_hub.log_scalars
+    if kind != 'plain' and habit.check is not is_stopped:
+        assert 'train/distill.loss_rank' in runner.message_hub.log_scalars
+    if habit.check:
+        habit.check(runner)
+
+
+def cases() -> list:
+    parameters = []
+    for name, habit in HABITS.items():
+        for kind in habit.kinds:
+            marks = [] if kind == 'LogitDistill' else [pytest.mark.trust]
+            if habit.not_yet and kind != 'plain':
+                marks.append(pytest.mark.xfail(strict=True, reason=habit.not_yet))
+            parameters.append(pytest.param(name, kind, marks=marks, id=f'{name}-{kind}'))
+    return parameters
+
+
+@pytest.mark.parametrize(('name', 'kind'), cases())
+def test_habit(name, kind, tmp_path):
+    run(HABITS[name], kind, tmp_path)
