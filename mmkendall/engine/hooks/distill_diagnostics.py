@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,9 +47,10 @@ class DistillDiagnosticsHook(Hook):
 
     Gradients are with respect to the student's recorded logits, before any connector, of the terms
     as they are trained: with their weights, warm-ups and AMP's loss scale. A figure that the
-    config has no loss for is left out. Several ranking losses have their names behind the two
-    shares of pairs, several recorders of logits theirs behind every figure. With several teachers
-    the gradients are those of the weighted mean, and the other figures are weighted means.
+    config has no loss for is left out. Several ranking losses have their names, without "loss_",
+    behind the two shares of pairs, several recorders of logits theirs behind every figure. With
+    several teachers the gradients are those of the weighted mean, and the other figures are
+    weighted means.
 
     The figures go through mmengine's message hub into the log line, TensorBoard and wandb; they
     are of the main process's batch, as its losses are. A line between two measurements repeats the
@@ -253,14 +255,17 @@ def _find_groups(losses: nn.ModuleDict, mappings: Mapping) -> dict[str, _Group]:
             group.dim = loss.dim
         else:
             group.logit.append(name)
-    # Several recorders, or several records of one: the first of a name has it alone.
-    named: dict[str, _Group] = {}
-    for group in groups.values():
-        name = group.student['recorder']
-        while name in named:
-            name += '_'
-        named[name] = group
-    return named
+    recorders = [group.student['recorder'] for group in groups.values()]
+    return dict(zip(_labels(recorders), groups.values(), strict=True))
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """Names for the log, each another, without what makes mmengine average over lines."""
+    labels: list[str] = []
+    for name in names:
+        label = re.sub('_?(loss|time|grad_norm)_?', '', name) or name[:1]
+        labels.append(label if label not in labels else f'{label}_{len(labels)}')
+    return labels
 
 
 def _arguments(loss: nn.Module) -> tuple[str, str] | None:
@@ -286,9 +291,9 @@ def _group_figures(
     figures = {}
     taus = [kendall_tau(one.student, one.teacher, dim=group.dim).nanmean() for one in seen]
     figures['tau'] = _weighted(taus, weights)
-    for name in group.rank:
+    for name, label in zip(group.rank, _labels(list(group.rank)), strict=True):
         shares = [_pair_figures(*one.ranked[name]) for one in seen]
-        suffix = f'_{name}' if len(group.rank) > 1 else ''
+        suffix = f'_{label}' if len(group.rank) > 1 else ''
         for figure, values in zip(
             ('live_pairs', 'live_wrong_pairs'), zip(*shares, strict=True), strict=True
         ):
