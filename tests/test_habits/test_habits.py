@@ -1,8 +1,8 @@
 """What hooks, loops, runners and constructors do with a plain model they do with a distilled one.
 
 Each habit is one of mmengine's, mmpretrain's or mmrazor's that a config can turn on. Two
-iterations and a validation are run with it, on ``LogitDistill`` and, in the long form, on the
-plain student and on mmrazor's own ``SingleTeacherDistill``. Where a habit changes something, that
+iterations and a validation are run with it on ``LogitDistill``, on the plain student and on
+mmrazor's own ``SingleTeacherDistill``; a few, on the first, are in the short form. Where a habit changes something, that
 is looked at. A habit that makes no sense is refused by the program that it comes from, for the
 plain model too.
 """
@@ -269,6 +269,15 @@ HABITS = {
         check=is_stopped,
         kinds=('LogitDistill', 'SingleTeacherDistill'),
     ),
+    'estimated resources': Habit(
+        hook(
+            'mmrazor.EstimateResourcesHook',
+            estimator_cfg=dict(
+                type='mmrazor.ResourceEstimator',
+                flops_params_cfg=dict(input_shape=(1, 1, 8, 8)),
+            ),
+        )
+    ),
     # Loops
     'iterations': Habit(
         options={
@@ -284,6 +293,7 @@ HABITS = {
         check=ran_iterations(4),
     ),
     "mmengine's validation": Habit(options={'val_cfg': dict(_delete_=True, type='ValLoop')}),
+    'half-precision validation': Habit(options={'val_cfg.fp16': True}),
     'our validation': Habit(
         options={'val_cfg': dict(_delete_=True, type='mmkendall.DistillValLoop')},
         kinds=('LogitDistill', 'SingleTeacherDistill'),
@@ -293,6 +303,10 @@ HABITS = {
         kinds=('LogitDistill', 'SingleTeacherDistill'),
     ),
     # Optimizers, their wrappers and constructors
+    'mixed precision on a CPU': Habit(
+        options={'optim_wrapper.type': 'AmpOptimWrapper'},
+        refused=None if torch.cuda.is_available() else 'is only available',
+    ),
     'accumulated gradients': Habit(options={'optim_wrapper.accumulative_counts': 2}),
     'clipped gradients': Habit(options={'optim_wrapper.clip_grad': dict(max_norm=1.0)}),
     'lamb': Habit(options={'optim_wrapper.optimizer': dict(_delete_=True, type='Lamb', lr=1e-3)}),
@@ -340,10 +354,17 @@ HABITS = {
     'flexible runner': Habit(
         options={'runner_type': 'FlexibleRunner', 'strategy': dict(type='SingleDeviceStrategy')}
     ),
-    'layerwise checkpointing': Habit(
-        options={'activation_checkpointing': ['ARCHITECTURE.backbone.layer1']}
-    ),
+    'recomputed activations': Habit(options={'activation_checkpointing': ['backbone.layer1']}),
+    'faster batch norms': Habit(options={'efficient_conv_bn_eval': ['backbone']}),
 }
+
+
+# Those that reach into the model, beside one or two of each kind; all of them are in the long form.
+QUICK = (
+    'ema of mmpretrain', 'early stopping', 'class numbers', 'precise bn', 'switched loss',
+    'switched augments', 'adaptive margins without them', 'warmed-up parameter', 'iterations',
+    'settings by parameter', 'layer-wise rates', 'flexible runner',
+)  # fmt: skip
 
 
 def config(habit: Habit, kind: str, folder: Path) -> Config:
@@ -382,9 +403,9 @@ def config(habit: Habit, kind: str, folder: Path) -> Config:
         }
     )
     options = copy.deepcopy(habit.options)
-    if 'activation_checkpointing' in options:
-        part = 'backbone' if kind == 'plain' else 'architecture.backbone'
-        options['activation_checkpointing'] = [f'{part}.layer1']
+    for key in ('activation_checkpointing', 'efficient_conv_bn_eval'):
+        if key in options and kind != 'plain':
+            options[key] = [f'architecture.{name}' for name in options[key]]
     for key in [key for key, value in options.items() if _replaces(value)]:
         value = options.pop(key)
         del value['_delete_']
@@ -425,7 +446,7 @@ def cases() -> list:
     parameters = []
     for name, habit in HABITS.items():
         for kind in habit.kinds:
-            marks = [] if kind == 'LogitDistill' else [pytest.mark.trust]
+            marks = [] if kind == 'LogitDistill' and name in QUICK else [pytest.mark.trust]
             if habit.not_yet and kind == 'LogitDistill':
                 marks.append(pytest.mark.xfail(strict=True, reason=habit.not_yet))
             parameters.append(pytest.param(name, kind, marks=marks, id=f'{name}-{kind}'))
@@ -435,3 +456,21 @@ def cases() -> list:
 @pytest.mark.parametrize(('name', 'kind'), cases())
 def test_habit(name, kind, tmp_path):
     run(HABITS[name], kind, tmp_path)
+
+
+@pytest.mark.parametrize(
+    'kind', ['LogitDistill', *(pytest.param(k, marks=pytest.mark.trust)
+                               for k in ('plain', 'SingleTeacherDistill'))],
+)  # fmt: skip
+def test_augmentation_at_test_time(kind, tmp_path):
+    cfg = config(Habit(), kind, tmp_path)
+    flips = [dict(type='mmpretrain.RandomFlip', prob=probability) for probability in (0.0, 1.0)]
+    cfg.test_dataloader.dataset.pipeline = [
+        dict(type='TestTimeAug', transforms=[flips, [dict(type='mmpretrain.PackInputs')]])
+    ]
+    cfg.custom_hooks = [
+        dict(type='PrepareTTAHook', tta_cfg=dict(type='mmpretrain.AverageClsScoreTTA'))
+    ]
+    cfg.test_evaluator = [dict(type='mmpretrain.Accuracy')]
+    metrics = Runner.from_cfg(cfg).test()
+    assert 0 <= metrics['accuracy/top1'] <= 100
