@@ -2,9 +2,9 @@
 
 Each habit is one of mmengine's, mmpretrain's or mmrazor's that a config can turn on. Two
 iterations and a validation are run with it on ``LogitDistill``, on the plain student and on
-mmrazor's own ``SingleTeacherDistill``; a few, on the first, are in the short form. Where a habit changes something, that
-is looked at. A habit that makes no sense is refused by the program that it comes from, for the
-plain model too.
+mmrazor's own ``SingleTeacherDistill``; a few, on the first, are in the short form. Where a habit
+changes something, that is looked at. A habit that makes no sense is refused by the program that
+it comes from, for the plain model too.
 """
 
 from __future__ import annotations
@@ -359,7 +359,7 @@ HABITS = {
 }
 
 
-# Those that reach into the model, beside one or two of each kind; all of them are in the long form.
+# Those that reach into the model, and one or two of each kind; the long form has them all.
 QUICK = (
     'ema of mmpretrain', 'early stopping', 'class numbers', 'precise bn', 'switched loss',
     'switched augments', 'adaptive margins without them', 'warmed-up parameter', 'iterations',
