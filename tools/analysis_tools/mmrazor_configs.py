@@ -133,7 +133,7 @@ def try_config(name: str) -> dict[str, str]:
             add_rank_loss(cfg, {'steepness': 10})
             result['rank'] = 'yes'
         except ConfigError as error:
-            said.append(str(error))
+            said.append(str(error).split(': it knows')[0])
         shorten(cfg)
         runner = Runner.from_cfg(cfg)
         runner.train()
