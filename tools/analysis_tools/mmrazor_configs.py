@@ -92,6 +92,8 @@ def offline(node) -> None:
 def shorten(cfg) -> None:
     """Two batches of four images, no validation."""
     offline(cfg.model)
+    if 'distillation_times' in cfg.model:  # The iteration after which DMCP distils.
+        cfg.model.distillation_times = 0
     loader = cfg.train_dataloader
     loader.update(batch_size=4, num_workers=0, persistent_workers=False)
     loader.pop('prefetch_factor', None)
@@ -107,6 +109,9 @@ def shorten(cfg) -> None:
         cfg.train_cfg.max_iters = 2
     for part in ('val', 'test'):
         cfg[f'{part}_cfg'] = cfg[f'{part}_dataloader'] = cfg[f'{part}_evaluator'] = None
+    # It draws subnets after the training until one has the wanted size, which may take hours.
+    hooks = cfg.get('custom_hooks') or []
+    cfg.custom_hooks = [hook for hook in hooks if not hook.type.endswith('DMCPSubnetHook')]
     cfg.param_scheduler = None
     cfg.default_hooks.logger.interval = 1
     cfg.work_dir, cfg.log_level = 'work_dirs', 'ERROR'
