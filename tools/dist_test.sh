@@ -10,6 +10,10 @@ fi
 CONFIG=$1
 CHECKPOINT=$2
 PROCESSES=$3
+if [ "${NNODES:-1}" != 1 ] && [ -z "${MASTER_ADDR:-}" ]; then
+    echo "$0: NNODES=$NNODES needs MASTER_ADDR, the address of the machine with NODE_RANK=0" >&2
+    exit 2
+fi
 TOOLS=$(cd "$(dirname "$0")" && pwd)
 
 PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" exec python -m torch.distributed.run \

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from mmengine.dataset import BaseDataset
+from mmpretrain.datasets import BaseDataset
 
 from mmkendall.registry import DATASETS
 
@@ -23,7 +23,7 @@ class Digits(BaseDataset):
         split: ``'train'`` (1,297 images) or ``'test'`` (500). The split is fixed and stratified.
         pipeline: transforms; they get ``img``, uint8 (8, 8, 1) with values 0 to 255, and
             ``gt_label``, int.
-        **kwargs: passed to mmengine's ``BaseDataset``.
+        **kwargs: passed to mmpretrain's ``BaseDataset``.
 
     Raises:
         ValueError: an unknown split.
@@ -36,7 +36,7 @@ class Digits(BaseDataset):
         if split not in ('train', 'test'):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
         self.split = split
-        super().__init__(pipeline=pipeline, **kwargs)
+        super().__init__(ann_file='', pipeline=pipeline, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """One dict per image: ``img`` and ``gt_label``."""

@@ -2,16 +2,20 @@
 
 from mmkendall.engine.hooks import (
     AtomicCheckpointHook,
+    DistillDiagnosticsHook,
     ExactResumeHook,
     FiniteLossHook,
     RankWeightSchedule,
+    StudentCheckpointHook,
 )
 from mmkendall.engine.loops import DistillValLoop
 
 __all__ = [
     'AtomicCheckpointHook',
+    'DistillDiagnosticsHook',
     'DistillValLoop',
     'ExactResumeHook',
     'FiniteLossHook',
     'RankWeightSchedule',
+    'StudentCheckpointHook',
 ]

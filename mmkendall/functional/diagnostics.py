@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from mmkendall.functional.rank_loss import SURROGATES
+
+# Pairs looked at together: a few float64 tensors of this size.
+TILE_ELEMENTS = 1 << 20
 
 
 def live_pair_share(
@@ -36,10 +42,7 @@ def live_pair_share(
         >>> live_pair_share(torch.tensor([[0.0, 0.01, 9.0]]), steepness=100).item()
         0.3333333432674408
     """
-    if not (math.isfinite(steepness) and steepness > 0):
-        raise ValueError(f'steepness must be positive and finite, got {steepness}')
-    if not 0 < threshold < 1:
-        raise ValueError(f'threshold must lie between 0 and 1, got {threshold}')
+    _check_range(steepness, threshold)
     rows = preds_S.detach().movedim(dim, -1).double()
     num_classes = rows.shape[-1]
     if num_classes < 2:
@@ -50,3 +53,92 @@ def live_pair_share(
     index = torch.arange(1, num_classes + 1, device=rows.device)
     live = (end - index).clamp(min=0).sum(dim=-1)
     return (live / (num_classes * (num_classes - 1) / 2)).float()
+
+
+class PairShares(NamedTuple):
+    """Shares of all pairs of classes, float32 each, the shape of the logits without ``dim``."""
+
+    live: Tensor
+    wrong: Tensor
+    wrong_live: Tensor
+
+
+@torch.no_grad()
+def pair_shares(
+    preds_S: Tensor,
+    preds_T: Tensor,
+    steepness: float = 100.0,
+    surrogate: str = 'product',
+    *,
+    dim: int = 1,
+    threshold: float = 1e-3,
+) -> PairShares:
+    r"""Which pairs of classes the student has the wrong way round, and which the loss still sees.
+
+    A pair is wrong where student and teacher order it differently, and live, as in
+    :func:`live_pair_share`, where :math:`1 - \tanh^2` of what the loss takes the tanh of is above
+    ``threshold``: of :math:`k (s_i - s_j)`, and with ``'diffkendall'`` of
+    :math:`k (t_i - t_j)(s_i - s_j)`. A pair that is tied on either side is not wrong.
+
+    Args:
+        preds_S: student logits, floating point, classes in ``dim``.
+        preds_T: teacher logits, the same shape and device.
+        steepness: k > 0, per unit of logit.
+        surrogate: that of the loss.
+        dim: the dimension of the classes.
+        threshold: in (0, 1).
+
+    Returns:
+        The shares of the pairs that are live, wrong, and both. ``wrong_live / wrong`` is how many
+        of the mistakes the loss can still mend. A single class has no pairs: 1, 0 and 0.
+
+    Raises:
+        ValueError: an option out of range, or shapes or devices that differ.
+
+    Cost:
+        O(N C^2) time, O(N C) memory beside a fixed tile.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[0.0, 0.01, 9.0]]), torch.tensor([[3.0, 2.0, 1.0]])
+        >>> live, wrong, wrong_live = pair_shares(student, teacher, steepness=100)
+        >>> wrong.item(), round(wrong_live.item(), 3)
+        (1.0, 0.333)
+    """
+    _check_range(steepness, threshold)
+    if surrogate not in SURROGATES:
+        raise ValueError(f'surrogate must be one of {SURROGATES}, got {surrogate!r}')
+    if preds_S.shape != preds_T.shape or preds_S.device != preds_T.device:
+        raise ValueError(
+            'preds_S and preds_T must have the same shape and device, got '
+            f'{tuple(preds_S.shape)} on {preds_S.device} and '
+            f'{tuple(preds_T.shape)} on {preds_T.device}'
+        )
+    rows_S, rows_T = (preds.movedim(dim, -1).double() for preds in (preds_S, preds_T))
+    shape, num_classes = rows_S.shape[:-1], rows_S.shape[-1]
+    rows_S, rows_T = (rows.reshape(-1, num_classes) for rows in (rows_S, rows_T))
+    width = math.atanh(math.sqrt(1 - threshold)) / steepness
+    shares = rows_S.new_zeros((3, len(rows_S)))
+    if num_classes < 2:
+        shares[0] = 1
+    else:
+        size = max(1, TILE_ELEMENTS // num_classes**2)
+        for first in range(0, len(rows_S), size):
+            part = slice(first, first + size)
+            gaps_S, gaps_T = (
+                rows[part].unsqueeze(2) - rows[part].unsqueeze(1) for rows in (rows_S, rows_T)
+            )
+            products = gaps_S * gaps_T
+            seen = products if surrogate == 'diffkendall' else gaps_S
+            live, wrong = seen.abs() < width, products < 0
+            counts = torch.stack([kind.sum(dim=(1, 2)) for kind in (live, wrong, live & wrong)])
+            counts[0] -= num_classes  # The diagonal is no pair.
+            shares[:, part] = counts / (num_classes * (num_classes - 1))
+    return PairShares(*shares.float().reshape(3, *shape))
+
+
+def _check_range(steepness: float, threshold: float) -> None:
+    if not (math.isfinite(steepness) and steepness > 0):
+        raise ValueError(f'steepness must be positive and finite, got {steepness}')
+    if not 0 < threshold < 1:
+        raise ValueError(f'threshold must lie between 0 and 1, got {threshold}')
