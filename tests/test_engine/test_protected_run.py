@@ -261,8 +261,8 @@ def test_nothing_to_resume_is_said(train, capsys):
 def test_a_run_with_other_terms_is_not_resumed(train, monkeypatch, capsys):
     """The plain KD config with --rank-loss, and then without it."""
     base = 'mmkendall::digits/kd_logits_resnet18-w16_resnet18-w4_1xb64_digits.py'
-    options = ['--cfg-options', 'model.teacher_ckpt=None', 'train_cfg.max_epochs=1',
-               'train_dataloader.dataset.indices=64']  # fmt: skip
+    options = ['--cfg-options', 'model.teacher_ckpt=None', 'allow_random_teacher=True',
+               'train_cfg.max_epochs=1', 'train_dataloader.dataset.indices=64']  # fmt: skip
 
     def run(*more: str) -> int:
         return call_tool(monkeypatch, 'train.py', base, '--work-dir', 'work', *options, *more)

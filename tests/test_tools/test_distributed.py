@@ -33,6 +33,7 @@ from ..processes import run_in_processes
 
 CONFIG = """
 _base_ = ['{base}']
+allow_random_teacher = True
 custom_imports = dict(imports=['record_losses', 'dying_rank'])
 custom_hooks = [dict(type='RecordLosses'), {hook}]
 norm = dict(norm_cfg=dict(type='GN', num_groups=2))

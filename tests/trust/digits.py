@@ -14,6 +14,7 @@ BASE = REPOSITORY / 'configs/digits/ctkd-rank_logits_resnet18-w16_resnet18-w4_1x
 
 CONFIG = """
 _base_ = ['{base}']
+allow_random_teacher = True
 tiny = dict(
     _delete_=True,
     type='mmpretrain.ImageClassifier',
