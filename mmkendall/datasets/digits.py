@@ -3,9 +3,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from mmpretrain.datasets import BaseDataset
 
 from mmkendall.registry import DATASETS
+
+try:  # Hooks of mmpretrain ask for a dataset of its own kind.
+    from mmpretrain.datasets import BaseDataset
+except ImportError:
+    from mmengine.dataset import BaseDataset
 
 # Of 1,797 images; chosen once, so that every run and every seed sees the same split.
 NUM_TEST = 500

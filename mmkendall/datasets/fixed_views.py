@@ -63,7 +63,7 @@ class FixedViews:
     @property
     def metainfo(self) -> dict:
         """That of the wrapped dataset."""
-        return self.dataset.metainfo
+        return getattr(self.dataset, 'metainfo', {})
 
     @cached_property
     def classes_checksum(self) -> int | None:

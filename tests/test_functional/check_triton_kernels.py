@@ -289,7 +289,7 @@ def kind_of(surrogate, algorithm):
 
 
 @pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
-@pytest.mark.parametrize('steepness', [0.01, 100.0])
+@pytest.mark.parametrize('steepness', [10.0])
 @pytest.mark.filterwarnings('error:kendall_rank_loss')
 def test_right_kernels_pass_their_check(surrogate, algorithm, steepness, fresh_checks):
     kind, state = kind_of(surrogate, algorithm), torch.random.get_rng_state()

@@ -139,7 +139,6 @@ def is_stopped(runner: Runner) -> None:
     assert runner.model.distillation_stopped
 
 
-NO_HEAD = 'LogitDistill does not pass on the head of its student'
 VIT = dict(
     backbone=dict(
         _delete_=True, type='mmpretrain.VisionTransformer', img_size=8, patch_size=4,
@@ -221,7 +220,6 @@ HABITS = {
             ],
         ),
         check=loss_is_switched,
-        not_yet=NO_HEAD,
         mmrazor_refuses='Cannot access the `loss_module` of the model',
     ),
     'switched augments': Habit(
@@ -243,7 +241,6 @@ HABITS = {
     'adaptive margins without them': Habit(
         hook('mmpretrain.SetAdaptiveMarginsHook'),
         refused='for ``ArcFaceClsHead``',
-        not_yet=NO_HEAD,
         mmrazor_refuses="'SingleTeacherDistill' object has no attribute 'head'",
     ),
     'warmed-up parameter': Habit(
@@ -255,7 +252,6 @@ HABITS = {
         ),
         of_student=dict(head=dict(loss=dict(loss_weight=1.0))),
         check=loss_weight_is_warmed_up,
-        not_yet=NO_HEAD,
         mmrazor_refuses="no attribute 'head'. Please check hook settings",
     ),
     'simsiam': Habit(hook('mmpretrain.SimSiamHook', fix_pred_lr=True, lr=0.1)),
@@ -325,7 +321,6 @@ HABITS = {
         },
         of_student=VIT,
         check=layers_have_their_own_rate,
-        not_yet='LogitDistill has no get_layer_depth',
         mmrazor_refuses='has `get_layer_depth` method',
     ),
     'optimizers by part': Habit(

@@ -13,12 +13,12 @@ from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
-from mmkendall.engine.built_model import check_constructor, check_hooks
 from mmpretrain.models.losses import CrossEntropyLoss
 from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmkendall.datasets import Digits
+from mmkendall.engine.checks.built_model import check_constructor, check_hooks
 from mmkendall.engine.distill_config import ConfigError
 from mmkendall.models import LogitDistill
 from mmkendall.models.algorithms import loading

@@ -84,7 +84,8 @@ def _check_teacher_finite(where: str, value: Any) -> None:
         return
     # Minus infinity is how a class that does not count is masked.
     bad = torch.isnan(value) | (value == float('inf'))
-    if bad.any():
+    # One image of a batch may be at fault itself, which a FiniteLossHook tells and can pass over.
+    if value.dim() and len(value) and bad.reshape(len(value), -1).any(dim=1).all():
         raise ConfigError(
             f"{where}: {int(bad.sum())} of {value.numel()} of the teacher's values in the first "
             'batch are NaN or infinite. Is its checkpoint of a run that went wrong, or does its '
