@@ -48,8 +48,8 @@ UV := .venv-uv/bin/uv
 CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install lock check-install bench demo demo-methods test test-classic test-newest \
-    test-det gpu lint format clean
+.PHONY: help install lock check-install bench demo demo-methods test test-trust test-classic \
+    test-newest test-det gpu lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -92,7 +92,7 @@ LOCK = $(UV) pip compile --quiet --upgrade --generate-hashes --custom-compile-co
 lock: $(UV) ## Write the lock files: the newest versions that the ranges admit, with hashes
 	$(LOCK) --universal --python-version 3.10 requirements/uv.in -o requirements/locked-uv.txt
 	$(LOCK) --universal --python-version 3.10 setup.cfg requirements/test.in \
-	    $(foreach extra,mm lite numba vit bench demo,--extra $(extra)) -o $(LOCKED)
+	    $(foreach extra,mm lite numba vit bench demo export,--extra $(extra)) -o $(LOCKED)
 	$(LOCK) --universal --python-version 3.10 setup.cfg requirements/test.in \
 	    requirements/detection.in -c $(LOCKED) -b requirements/build.txt --no-emit-package mmcv \
 	    $(foreach extra,mm numba vit demo detection segmentation,--extra $(extra)) \
@@ -127,6 +127,9 @@ demo-methods: $(READY) ## Train every method without and with ranking on the dig
 test: $(READY) ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
+test-trust: $(READY) ## Kill, stop and resume trainings in full; print what was tried and what was lost
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m trust tests
+
 # Without the wheel, and without the configs one by one: their networks and losses are built anyway.
 test-classic: $(CLASSIC_READY) ## Run the tests on torch 1.13 from Debian 12
 	OMP_NUM_THREADS=1 $(CLASSIC)/bin/python -m pytest -n $(WORKERS) --ignore tests/test_packaging.py \
@@ -148,7 +151,7 @@ test-newest: $(UV) ## Run the tests on the newest Python and the newest versions
 	    'install one, or name it in NEWEST_PYTHON' >&2; exit 1; }
 	$(UV) venv --quiet --clear --python $(NEWEST_PYTHON) $(NEWEST)
 	$(UV) pip install --quiet --python $(NEWEST) --upgrade --editable \
-	    '.[mm,lite,numba,vit,bench,demo]' cloudpickle hypothesis pytest pytest-xdist
+	    '.[lite,numba,vit,bench,demo,export]' cloudpickle hypothesis pytest pytest-xdist
 	$(NEWEST)/bin/python -m mmkendall.compat
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(WORKERS) tests/test_compat.py \
 	    tests/test_functional tests/test_models tests/test_tools
@@ -174,6 +177,7 @@ gpu: ## Check and measure the CUDA kernels on this machine's GPU, write a page a
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/misc/check_licenses.py
 
 format: $(READY) ## Apply style
 	$(BIN)/ruff check --fix .

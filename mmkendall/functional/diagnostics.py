@@ -20,7 +20,7 @@ def live_pair_share(
     r"""The share of pairs of classes that still give the student a gradient.
 
     A pair is live where :math:`1 - \tanh^2(k (s_i - s_j))` is above ``threshold``: beyond that its
-    factor in the gradient of the ranking loss (Eq. 11 of the paper) is as good as zero.
+    factor in the gradient of the ranking loss is as good as zero.
 
     Args:
         preds_S: student logits, floating point, classes in ``dim``.

@@ -42,7 +42,7 @@ def kendall_rank_loss(
         L = 1 - \frac{2}{C(C-1)} \sum_{i<j} \tanh(k (t_i - t_j)) \tanh(k (s_i - s_j))
 
     Source: Guan et al., "Enhancing Logits Distillation with Plug&Play Kendall's tau Ranking Loss",
-    ICML 2025, Eq. 7-8 (as given by published reviews of the paper).
+    ICML 2025 (second-hand, see docs/sources.md).
 
     The loss lies between 0 and 2. It is 0 only where every pair is ordered as the teacher orders
     it and is far apart on the scale of ``1 / steepness``. A tied pair adds nothing. It is blind to

@@ -315,6 +315,7 @@ def test_mmrazors_algorithm_that_would_lose_it_is_refused(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     options = ['model.architecture.train_cfg.augments.type=Mixup']
     options += ['model.architecture.train_cfg.augments.alpha=1.0', 'model.teacher_ckpt=None']
+    options += ['allow_random_teacher=True']
     arguments = ['--work-dir', 'out', '--cfg-options', *options]
     assert call_tool(monkeypatch, 'train.py', DIGITS / PAIR, *arguments) == 2
     error = capsys.readouterr().err.splitlines()[-1]

@@ -10,13 +10,14 @@ that knows nothing of this one.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-EXTRAS = 'mm,lite,numba,demo'
+EXTRAS = 'lite,numba,demo'
 PAIR = 'resnet18-w16_resnet18-w4_1xb64_digits'
 
 
@@ -33,7 +34,12 @@ def main() -> None:
         run(sys.executable, '-m', 'venv', folder / 'bare')
         binaries = folder / 'bare' / 'bin'
         pip = (binaries / 'python', '-m', 'pip')
-        run(*pip, 'wheel', '--quiet', '--no-deps', '--wheel-dir', folder, REPOSITORY)
+        # From a copy: what an earlier build left in the checkout must not get into the wheel.
+        source = folder / 'source'
+        left_out = ('.git', '.venv*', '.wheels', 'build', 'work_dirs', '*.egg-info', '__pycache__')
+        ignore = shutil.ignore_patterns(*left_out)
+        shutil.copytree(REPOSITORY, source, symlinks=True, ignore=ignore)
+        run(*pip, 'wheel', '--quiet', '--no-deps', '--wheel-dir', folder, source)
         wheel = next(folder.glob('mmkendall-*.whl'))
         run(*pip, 'install', '--quiet', f'{wheel}[{EXTRAS}]')
         run(binaries / 'python', '-m', 'mmkendall.compat')

@@ -1,5 +1,5 @@
-# LSKD and the ranking loss, with the same weight (gamma = alpha). 100 is the steepness
-# that reviews of the paper give as its best on CIFAR-100.
+# LSKD and the ranking loss, with the same weight (gamma = alpha). A steepness
+# of 100 is the best on CIFAR-100, second-hand: see docs/sources.md.
 _base_ = ['./lskd_logits_resnet32x4_shufflenet-v2_1xb64_cifar100.py']
 
 model = dict(

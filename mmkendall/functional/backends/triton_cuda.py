@@ -289,7 +289,7 @@ def _finish(
     num_rows, num_classes = preds.shape
     losses = preds.new_empty(() if average else num_rows)
     grad = torch.empty_like(preds) if need_grad else preds.new_empty(0)
-    # Eq. 11's -2k / (C (C - 1)) and the 4 of 1 - tanh^2, which the kernels leave out.
+    # The gradient's -2k / (C (C - 1)) and the 4 of 1 - tanh^2, which the kernels leave out.
     scale = -8 * steepness / (num_classes * (num_classes - 1) * (num_rows if average else 1))
     options = _rowwise(num_classes, 256)
     kernels.finish[(num_rows, -(-num_classes // options['BLOCK']) if need_grad else 1)](

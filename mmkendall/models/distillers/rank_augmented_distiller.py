@@ -23,7 +23,7 @@ class RankAugmentedDistiller(ConfigurableDistiller):
         L = \ldots + \alpha L_{logit} + \gamma L_{rank}, \qquad \gamma = w\, \alpha
 
     Source: Guan et al., "Enhancing Logits Distillation with Plug&Play Kendall's tau Ranking Loss",
-    ICML 2025; gamma = alpha throughout (as given by published reviews of the paper).
+    ICML 2025; gamma = alpha throughout (second-hand, see docs/sources.md).
 
     :math:`\alpha` is the weight that the logit loss has at that moment: its ``loss_weight``, and
     of our ``DKDLoss`` also what its warm-up makes of it. The ranking loss reads the very records

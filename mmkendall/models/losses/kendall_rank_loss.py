@@ -25,7 +25,7 @@ class KendallRankLoss(nn.Module):
         L = 1 - \frac{2}{C(C-1)} \sum_{i<j} \tanh(k (t_i - t_j)) \tanh(k (s_i - s_j))
 
     Source: Guan et al., "Enhancing Logits Distillation with Plug&Play Kendall's tau Ranking Loss",
-    ICML 2025, Eq. 7-8 (as given by published reviews of the paper). The function behind it,
+    ICML 2025 (second-hand, see docs/sources.md). The function behind it,
     :func:`mmkendall.kendall_rank_loss`, says more about ties, scale and cost.
 
     Args:
