@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from .conftest import REPOSITORY
+from .test_tools.test_distributed import old_launcher
 
 
 def mmkendall(*arguments, cwd):
@@ -40,6 +41,7 @@ def test_runs_a_tool_with_its_options_and_its_exit_status(tmp_path):
     assert "train.py: error: config 'missing.py' does not exist" in done.stderr
 
 
+@old_launcher
 def test_runs_a_launcher(tmp_path):
     """The arguments of the shell script, and the interpreter that was called."""
     done = mmkendall('dist_train', 'missing.py', '1', cwd=tmp_path)

@@ -9,8 +9,9 @@ import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch.serialization import _open_zipfile_reader
+
+from mmkendall.compat import safe_loading
 
 LAST = 'last_checkpoint'
 # epoch_12.pth and iter_4000.pth, but no best_accuracy_top1_epoch_12.pth.
@@ -43,7 +44,7 @@ def checkpoint_fault(path: str) -> str | None:
     try:
         if is_archive:
             return _archive_fault(path)
-        torch.load(path, map_location='cpu', weights_only=True)
+        safe_loading.load(path, map_location='cpu')
     except Exception as error:  # A changed byte can make the readers raise nearly anything.
         return f'it is damaged ({_first_line(error)})'
     return None

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmkendall.compat import safe_loading
+
 from ..conftest import REPOSITORY, run_tool
 from ..test_tools.test_distributed import free_port
 from ..trust.compare import differences
@@ -36,7 +38,7 @@ def test_a_nan_of_one_process_is_skipped_by_both(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     said = done.stdout + done.stderr
     assert 'the loss is not finite at iteration 5' in said
-    saved = torch.load(tmp_path / 'work/epoch_2.pth', map_location='cpu', weights_only=True)
+    saved = safe_loading.load(tmp_path / 'work/epoch_2.pth', map_location='cpu')
     for part in ('state_dict', 'ema_state_dict'):
         assert all(torch.isfinite(value).all() for value in saved[part].values())
     assert saved['message_hub']['runtime_info']['skipped_steps'] == 1

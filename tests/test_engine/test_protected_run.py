@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 
+from mmkendall.compat import safe_loading
 from mmkendall.engine.distill_config import load_config
 from mmkendall.engine.hooks import AtomicCheckpointHook, FiniteLossHook
 from mmkendall.engine.protected_run import add_guards, resume_command
@@ -66,7 +67,7 @@ def train(tmp_path, monkeypatch):
 
 
 def weights(path) -> dict:
-    return torch.load(path, map_location='cpu', weights_only=True)
+    return safe_loading.load(path, map_location='cpu')
 
 
 def checkpoints() -> list[str]:

@@ -7,6 +7,7 @@ import os
 import pytest
 import torch
 
+from mmkendall.compat import safe_loading
 from mmkendall.engine import whole_checkpoints
 from mmkendall.engine.whole_checkpoints import (
     checkpoint_fault,
@@ -39,7 +40,7 @@ def test_no_changed_byte_goes_unnoticed(tmp_path):
         if checkpoint_fault(str(path)) is not None:
             found += 1
             continue
-        loaded = torch.load(path, weights_only=True)
+        loaded = safe_loading.load(path)
         assert torch.equal(loaded['weights'], torch.arange(3000.0))
         assert loaded['meta'] == {'epoch': 0}
     assert found > len(places) / 2

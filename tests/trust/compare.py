@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
+from mmkendall.compat import safe_loading
+
 # What a clock or a folder says.
 OF_THE_CLOCK = ('time', 'data_time', 'cfg', 'experiment_name', 'last_ckpt', 'best_ckpt', 'memory')
 
@@ -18,9 +20,7 @@ def differences(one: Path, other: Path) -> list[str]:
     Args:
         one, other: checkpoints of ended trainings.
     """
-    left, right = (
-        torch.load(path, map_location='cpu', weights_only=True) for path in (one, other)
-    )
+    left, right = (safe_loading.load(path, map_location='cpu') for path in (one, other))
     return list(_differences('', left, right))
 
 
@@ -30,7 +30,7 @@ def count_tensors(path: Path) -> int:
 
 
 def _load(path: Path) -> dict:
-    return torch.load(path, map_location='cpu', weights_only=True)
+    return safe_loading.load(path, map_location='cpu')
 
 
 def _tensors(value):

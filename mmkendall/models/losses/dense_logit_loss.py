@@ -94,7 +94,7 @@ class DenseLogitLoss(nn.Module):
         self._check_maps(maps_S, maps_T)
         rows_S, rows_T = self._rows(maps_S), self._rows(maps_T)
         if self.num_positions is not None and self.num_positions < rows_T.shape[1]:
-            kept = rows_T.detach().amax(dim=2).topk(self.num_positions, dim=1).indices
+            kept = rows_T.detach().amax(dim=2).float().topk(self.num_positions, dim=1).indices
             kept = kept[..., None].expand(-1, -1, self.num_classes)
             rows_S, rows_T = rows_S.gather(1, kept), rows_T.gather(1, kept)
         rows_S, rows_T = (at_least_float32(rows.flatten(0, 1)) for rows in (rows_S, rows_T))
