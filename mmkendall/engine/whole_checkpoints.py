@@ -6,6 +6,7 @@ import os
 import os.path as osp
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -59,10 +60,14 @@ def _archive_fault(path: str) -> str | None:
             return f'its bytes have changed: the checksum of {damaged} is wrong'
         if not any(name.endswith('/data.pkl') for name in archive.namelist()):
             return 'it is an archive that torch.save did not write'
+        sums = {info.filename.partition('/')[2]: info.CRC for info in archive.infolist()}
     # torch reads fields that zipfile does not, but checks no checksums.
     with _open_zipfile_reader(path) as reader:
-        for name in reader.get_all_records() if hasattr(reader, 'get_record_offset') else ():
-            reader.get_record_offset(name)
+        for name in reader.get_all_records():
+            if hasattr(reader, 'get_record_offset'):
+                reader.get_record_offset(name)
+            elif zlib.crc32(reader.get_record(name)) != sums[name]:  # torch before 2.1
+                return f'its bytes have changed: {name} is not where it was written'
     return None
 
 
