@@ -38,6 +38,8 @@ class Fault(Hook):
         elif self.kind == 'sigterm':
             os.kill(os.getpid(), signal.SIGTERM)
         elif self.kind == 'ctrl-c':
+            # A job in a shell's background, as a test run may be, is told to ignore it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             os.kill(os.getpid(), signal.SIGINT)
         elif self.kind == 'full':
             _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
