@@ -16,6 +16,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
+from mmkendall.engine.checks.scopes import resolve
 from mmkendall.engine.errors import REFUSALS, ConfigError, is_full_disk
 from mmkendall.engine.hooks import ExactResumeHook, FiniteLossHook, NonFiniteError
 from mmkendall.engine.stop_request import Terminated, stop_is_requested
@@ -58,12 +59,8 @@ def _hook_class(entry, scope: str | None) -> type | None:
     """The class of a hook in a config, however it is written; None if there is none."""
     if not isinstance(entry, dict):
         return type(entry)
-    kind = entry.get('type')
-    if not isinstance(kind, str):
-        return kind
     try:
-        with HOOKS.switch_scope_and_registry(entry.get('_scope_', scope)) as registry:
-            return registry.get(kind)
+        return resolve(entry.get('type'), HOOKS, entry.get('_scope_', scope))
     except (ImportError, KeyError):  # The runner says it better.
         return None
 
