@@ -118,8 +118,9 @@ def run_tool(*command: str | Path, cwd: Path, check: bool = True, **environment:
 def load_tool(name: str):
     """A script of tools/ as a module."""
     path = REPOSITORY / 'tools' / name
-    spec = spec_from_file_location(path.stem, path)
+    spec = spec_from_file_location(f'tools_{path.stem}', path)
     tool = module_from_spec(spec)
+    sys.modules[spec.name] = tool  # Its dataclasses look themselves up there.
     spec.loader.exec_module(tool)
     return tool
 

@@ -200,19 +200,6 @@ def test_gradient_alone(average, surrogate, algorithm):
     )
 
 
-@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
-def test_the_same_bits_every_time(surrogate, algorithm):
-    shape = (8, 2000) if DEVICE == 'cuda' else (2, 100)
-    preds_S, preds_T = draw(*shape)
-    runs = [
-        triton_cuda.rank_loss(preds_S, preds_T, 10.0, surrogate, True, algorithm=algorithm)
-        for _ in range(3)
-    ]
-    for losses, grad in runs[1:]:
-        assert torch.equal(losses, runs[0][0])
-        assert torch.equal(grad, runs[0][1])
-
-
 def test_window_by_itself_for_many_classes():
     check(*draw(1, 520), 100.0, 'product', 'auto')
 
@@ -235,26 +222,24 @@ def test_through_the_public_function(dtype):
 
 
 @pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
-@pytest.mark.parametrize(
-    ('bad', 'average'), [(float('nan'), False), (float('inf'), True), (-float('inf'), False)]
-)
-def test_a_row_that_is_not_finite_harms_no_other(bad, average, surrogate, algorithm):
-    preds_S, preds_T = draw(4, 40)
+@pytest.mark.parametrize('average', [False, True])
+def test_a_row_that_is_not_finite_harms_no_other(average, surrogate, algorithm):
+    preds_S, preds_T = draw(5, 40)
     clean, clean_grad = triton_cuda.rank_loss(
         preds_S, preds_T, 2.0, surrogate, True, algorithm=algorithm
     )
-    preds_S[1, 3] = preds_T[2, 5] = bad
+    preds_S[1, 3], preds_S[2, 7], preds_T[3, 5] = float('nan'), float('inf'), -float('inf')
     losses, grad = triton_cuda.rank_loss(
         preds_S, preds_T, 2.0, surrogate, True, average=average, algorithm=algorithm
     )
-    assert grad[1:3].isnan().all()
+    assert grad[1:4].isnan().all()
     if average:
         assert losses.isnan()
-        torch.testing.assert_close(grad[::3], clean_grad[::3] / 4, rtol=1e-6, atol=1e-12)
+        torch.testing.assert_close(grad[::4], clean_grad[::4] / 5, rtol=1e-6, atol=1e-12)
     else:
-        assert losses.isnan().tolist() == [False, True, True, False]
-        assert torch.equal(losses[::3], clean[::3])
-        assert torch.equal(grad[::3], clean_grad[::3])
+        assert losses.isnan().tolist() == [False, True, True, True, False]
+        assert torch.equal(losses[::4], clean[::4])
+        assert torch.equal(grad[::4], clean_grad[::4])
 
 
 @pytest.fixture
@@ -365,8 +350,10 @@ def test_captured_in_a_graph(average, shape, surrogate, algorithm):
 
 @ON_CUDA
 @pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
-@pytest.mark.parametrize('shape', [(256, 1000), (64, 2048), (8, 21_841), (100_000, 19)])
-def test_the_same_bits_at_large_sizes(shape, surrogate, algorithm):
+@pytest.mark.parametrize(
+    'shape', [(8, 2000), (256, 1000), (64, 2048), (8, 21_841), (100_000, 19)]
+)
+def test_the_same_bits_every_time(shape, surrogate, algorithm):
     preds = draw(*shape)
     options = {'average': True, 'algorithm': algorithm}
     loss, grad = triton_cuda.rank_loss(*preds, 10.0, surrogate, True, **options)

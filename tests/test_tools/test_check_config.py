@@ -76,8 +76,11 @@ WRONG = [
     (['text.txt'], "config 'text.txt' cannot be read: .*supported"),
     (['variable.py'], 'NOWHERE_AT_ALL'),
     (['.'], "config '.' does not exist"),
+    (['gone.py'], "config 'gone.py' does not exist"),
     (['mmkendall::digits/gone.py'], "config 'mmkendall::digits/gone.py'"),
+    ([KD], "teacher_ckpt 'work_dirs/.*' does not exist"),
     # Options.
+    ([KD, '--rank-loss', 'backend=eagr', '--cfg-options', *SCRATCH], "got 'eagr'"),
     ([KD, '--rank-loss', 'steepnes=1'], "names out of steepness, .*got 'steepnes=1'"),
     ([KD, '--cfg-options', 'model.type.x=1'], '--cfg-options model.type.x=1 does not fit'),
     ([KD, '--cfg-options', 'val_evaluator.5.type=A'], 'val_evaluator.5.type=.A. does not fit'),
@@ -125,19 +128,32 @@ def test_what_cannot_be_ends_in_one_sentence(index, tool, folder, monkeypatch, c
     arguments, message = WRONG[index]
     line = fails(monkeypatch, capsys, tool, *arguments)
     assert re.search(message, line), line
-    assert not (folder / 'ran').exists()
+    # The run had begun where a checkpoint has to be fetched; else nothing is left.
+    begun = {'work_dirs'} if 'fetched' in message and tool == 'train.py' else set()
+    assert {path.name for path in folder.iterdir()} == {*FILES, *begun}
 
 
-def test_test_says_the_same(folder, monkeypatch, capsys):
-    (folder / 'checkpoint.pth').touch()
-    for arguments, message in (
-        (['tag.yml'], 'could not determine a constructor'),
-        ([KD, '--launcher', 'pytorch'], 'no RANK'),
-    ):
-        monkeypatch.delenv('RANK', raising=False)
-        config, *options = arguments
-        line = fails(monkeypatch, capsys, 'test.py', config, 'checkpoint.pth', *options)
-        assert re.search(message, line), line
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'message'),
+    [
+        ('test.py', ['tag.yml', 'twice.py'], 'could not determine a constructor'),
+        ('test.py', [KD, 'twice.py', '--launcher', 'pytorch'], 'no RANK'),
+        ('test.py', [KD, 'gone.pth'], "checkpoint 'gone.pth' does not exist"),
+        ('test.py', [KD, KD, '--out', 'results.txt'], '--out must end in'),
+        ('test.py', [KD, KD, '--out', 'r.json', '--out-item', 'pred'], 'only be written to a .pkl'),
+        ('train.py', [KD, '--amp', '--cfg-options', *SCRATCH], 'needs an accelerator'),
+        (
+            'compare.py',
+            ['--teacher', KD, '--arm', 'KD'],
+            '--arm takes "NAME=CONFIG" or "NAME=CONFIG KEY=VALUE", got \'KD\'',
+        ),
+    ],
+)
+def test_every_tool_does_so(tool, arguments, message, folder, monkeypatch, capsys):
+    monkeypatch.delenv('RANK', raising=False)
+    line = fails(monkeypatch, capsys, tool, *arguments)
+    assert re.search(message, line), line
+    assert {path.name for path in folder.iterdir()} == set(FILES)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from mmengine.fileio import dump
 
 from mmkendall.compat.safe_loading import load, load_pickle
 
-from ..conftest import call_tool
+from ..conftest import call_tool, run_tool
 from .conftest import STUDENT, TEACHER
 
 PARTS = """
@@ -216,3 +216,14 @@ def test_unreadable_checkpoints(name, message, tool, capsys):
     Path('torn.pth').write_bytes(b'PK\x03\x04 and no more')
     assert tool(STUDENT, name) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_a_plain_model_was_trained_to_is_measured(tmp_path):
+    """Both tools as commands, by the config's name, in a folder of the user's."""
+    config = 'mmkendall::digits/resnet18-w4_1xb64_digits.py'
+    # After one epoch BatchNorm's statistics still lag, and a student can be at chance.
+    options = ['train_cfg.max_epochs=4', 'randomness.seed=0']
+    run_tool('train.py', config, '--cfg-options', *options, cwd=tmp_path)
+    checkpoint = tmp_path / 'work_dirs' / 'resnet18-w4_1xb64_digits' / 'epoch_4.pth'
+    run_tool('test.py', config, checkpoint, '--out', 'metrics.json', cwd=tmp_path)
+    assert metrics()['accuracy/top1'] > 10

@@ -12,7 +12,7 @@ from mmengine.fileio import load
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from ..conftest import REPOSITORY, imagenet_options, run_tool
+from ..conftest import REPOSITORY, call_tool, imagenet_options, run_tool
 
 CONFIGS = sorted((REPOSITORY / 'configs' / 'imagenet').glob('*-rank_*.py'))
 # No checkpoint can be fetched here, so the teachers are random.
@@ -36,11 +36,10 @@ def test_there_is_one_for_each_of_mmrazors_configs():
 
 
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
-def test_trains_and_validates(config, imagenet_folder, tmp_path):
-    run_tool(
-        'train.py', config, '--work-dir', tmp_path, '--cfg-options',
-        *imagenet_options(imagenet_folder), *NO_CHECKPOINT, cwd=tmp_path,
-    )  # fmt: skip
+def test_trains_and_validates(config, imagenet_folder, tmp_path, monkeypatch):
+    options = [*imagenet_options(imagenet_folder), *NO_CHECKPOINT]
+    arguments = ('train.py', config, '--work-dir', tmp_path, '--cfg-options', *options)
+    assert call_tool(monkeypatch, *arguments) == 0
     records = scalars(tmp_path)
     losses = [record['distill.loss_rank'] for record in records if 'distill.loss_rank' in record]
     assert len(losses) == 4
