@@ -350,9 +350,7 @@ def test_captured_in_a_graph(average, shape, surrogate, algorithm):
 
 @ON_CUDA
 @pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
-@pytest.mark.parametrize(
-    'shape', [(8, 2000), (256, 1000), (64, 2048), (8, 21_841), (100_000, 19)]
-)
+@pytest.mark.parametrize('shape', [(8, 2000), (256, 1000), (64, 2048), (8, 21_841), (100_000, 19)])
 def test_the_same_bits_every_time(shape, surrogate, algorithm):
     preds = draw(*shape)
     options = {'average': True, 'algorithm': algorithm}

@@ -200,7 +200,6 @@ HABITS = {
     ),
     'class numbers': Habit(
         hook('mmpretrain.ClassNumCheckHook'),
-        not_yet='the models inside keep a data preprocessor that was not told of the classes',
         mmrazor_refuses='num_classes` .* in ClsDataPreprocessor of SingleTeacherDistill',
     ),
     'precise bn': Habit(

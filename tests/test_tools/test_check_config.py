@@ -140,7 +140,11 @@ def test_what_cannot_be_ends_in_one_sentence(index, tool, folder, monkeypatch, c
         ('test.py', [KD, 'twice.py', '--launcher', 'pytorch'], 'no RANK'),
         ('test.py', [KD, 'gone.pth'], "checkpoint 'gone.pth' does not exist"),
         ('test.py', [KD, KD, '--out', 'results.txt'], '--out must end in'),
-        ('test.py', [KD, KD, '--out', 'r.json', '--out-item', 'pred'], 'only be written to a .pkl'),
+        (
+            'test.py',
+            [KD, KD, '--out', 'r.json', '--out-item', 'pred'],
+            'only be written to a .pkl',
+        ),
         ('train.py', [KD, '--amp', '--cfg-options', *SCRATCH], 'needs an accelerator'),
         (
             'compare.py',

@@ -107,7 +107,7 @@ def main() -> int:
     print(row_format.format(*head), flush=True)
     failed = 0
     everything = cases()
-    with ThreadPoolExecutor(24) as pool:
+    with ThreadPoolExecutor(6) as pool:
         for case, (versions, error) in zip(
             everything, pool.map(lambda case: resolve(uv, case), everything), strict=True
         ):

@@ -32,7 +32,11 @@ from mmkendall.models.algorithms.records import (
     has_labels,
     trainable_record,
 )
-from mmkendall.models.algorithms.student_settings import adopt_settings, fill_in
+from mmkendall.models.algorithms.student_settings import (
+    adopt_settings,
+    fill_in,
+    tell_classes,
+)
 from mmkendall.models.algorithms.teacher_input import TeacherInput
 from mmkendall.models.algorithms.teacher_logits import TeacherLogits
 from mmkendall.models.algorithms.teachers import (
@@ -188,6 +192,7 @@ class LogitDistill(PassesOn, BaseModel):
         # mmengine's list, which initialises what is in it.
         self.teacher = models[0] if len(models) == 1 else ModuleList(models)
         self.teacher.requires_grad_(False)
+        tell_classes(self.data_preprocessor, [student, *models])
         total = sum(entry['weight'] for entry in entries)
         self.teacher_weights = [entry['weight'] / total for entry in entries]
         self.teacher_inputs = nn.ModuleList(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import nn
 
@@ -67,6 +69,17 @@ def adopt_settings(ours: nn.Module, student: BaseModel) -> None:
             "settings of the architecture's own data_preprocessor are not used, as the model's is "
             f'the one that runs, for student and teacher: {", ".join(unused)}'
         )
+
+
+def tell_classes(ours: nn.Module, models: Iterable[BaseModel]) -> None:
+    """Tells the models inside how many classes there are, where their configs do not say it.
+
+    Hooks that look at every module, as mmpretrain's ClassNumCheckHook, then find one number.
+    """
+    for model in models:
+        own = model.data_preprocessor
+        if hasattr(own, 'num_classes') and own.num_classes is None:
+            own.num_classes = getattr(ours, 'num_classes', None)
 
 
 def warn_of_own_steps(student: BaseModel) -> None:
