@@ -39,9 +39,12 @@ CLASSIC_PYTHON ?= /usr/bin/python3
 CLASSIC := .venv-classic
 CLASSIC_READY := $(CLASSIC)/ready
 
-# The newest Python that there is, and whatever the ranges of setup.cfg admit today.
-NEWEST_PYTHON ?= $(firstword $(foreach minor,14 13 12,$(shell \
-    python3.$(minor) -c 'import sys; print(sys.executable)' 2> /dev/null)))
+# The newest Python that is on the path or among pyenv's, and whatever the ranges of setup.cfg admit
+# today.
+NEWEST_PYTHON ?= $(firstword \
+    $(foreach minor,14 13 12,$(shell \
+        python3.$(minor) -c 'import sys; print(sys.executable)' 2> /dev/null)) \
+    $(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/3.1[2-4].*/bin/python))))
 NEWEST := .venv-newest
 UV := .venv-uv/bin/uv
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmkendall.functional.classes import made_finite
 from mmkendall.functional.rank_loss import SURROGATES
 
 # Pairs looked at together: a few float64 tensors of this size.
@@ -23,13 +24,15 @@ def live_pair_share(
     factor in the gradient of the ranking loss is as good as zero.
 
     Args:
-        preds_S: student logits, floating point, classes in ``dim``.
+        preds_S: student logits, floating point, classes in ``dim``. A class that is minus
+            infinity, as a masked one, does not count.
         steepness: k > 0, per unit of logit.
         dim: the dimension of the classes.
         threshold: in (0, 1).
 
     Returns:
-        float32, the shape of ``preds_S`` without ``dim``, between 0 and 1; 1 for a single class.
+        float32, the shape of ``preds_S`` without ``dim``, between 0 and 1; 1 where fewer than two
+        classes count.
 
     Raises:
         ValueError: ``steepness`` or ``threshold`` out of range.
@@ -44,15 +47,15 @@ def live_pair_share(
     """
     _check_range(steepness, threshold)
     rows = preds_S.detach().movedim(dim, -1).double()
-    num_classes = rows.shape[-1]
-    if num_classes < 2:
-        return rows.new_ones(rows.shape[:-1], dtype=torch.float32)
     width = math.atanh(math.sqrt(1 - threshold)) / steepness
     ordered = rows.sort(dim=-1).values.contiguous()
+    # Nothing is closer to a minus infinity than itself, so that these come to no pair.
     end = torch.searchsorted(ordered, ordered + width)
-    index = torch.arange(1, num_classes + 1, device=rows.device)
+    index = torch.arange(1, rows.shape[-1] + 1, device=rows.device)
     live = (end - index).clamp(min=0).sum(dim=-1)
-    return (live / (num_classes * (num_classes - 1) / 2)).float()
+    number = (rows != -math.inf).sum(dim=-1)
+    pairs = number * (number - 1) / 2
+    return torch.where(number < 2, 1.0, live / pairs.clamp(min=1)).float()
 
 
 class PairShares(NamedTuple):
@@ -82,7 +85,8 @@ def pair_shares(
 
     Args:
         preds_S: student logits, floating point, classes in ``dim``.
-        preds_T: teacher logits, the same shape and device.
+        preds_T: teacher logits, the same shape and device. As in the loss, a class that is minus
+            infinity in both does not count, and one that is in the teacher alone is the last.
         steepness: k > 0, per unit of logit.
         surrogate: that of the loss.
         dim: the dimension of the classes.
@@ -90,7 +94,8 @@ def pair_shares(
 
     Returns:
         The shares of the pairs that are live, wrong, and both. ``wrong_live / wrong`` is how many
-        of the mistakes the loss can still mend. A single class has no pairs: 1, 0 and 0.
+        of the mistakes the loss can still mend. Fewer than two classes that count have no pairs:
+        1, 0 and 0.
 
     Raises:
         ValueError: an option out of range, or shapes or devices that differ.
@@ -117,23 +122,23 @@ def pair_shares(
     rows_S, rows_T = (preds.movedim(dim, -1).double() for preds in (preds_S, preds_T))
     shape, num_classes = rows_S.shape[:-1], rows_S.shape[-1]
     rows_S, rows_T = (rows.reshape(-1, num_classes) for rows in (rows_S, rows_T))
+    rows_S, rows_T, counted = made_finite(rows_S, rows_T, steepness)
     width = math.atanh(math.sqrt(1 - threshold)) / steepness
     shares = rows_S.new_zeros((3, len(rows_S)))
-    if num_classes < 2:
-        shares[0] = 1
-    else:
-        size = max(1, TILE_ELEMENTS // num_classes**2)
-        for first in range(0, len(rows_S), size):
-            part = slice(first, first + size)
-            gaps_S, gaps_T = (
-                rows[part].unsqueeze(2) - rows[part].unsqueeze(1) for rows in (rows_S, rows_T)
-            )
-            products = gaps_S * gaps_T
-            seen = products if surrogate == 'diffkendall' else gaps_S
-            live, wrong = seen.abs() < width, products < 0
-            counts = torch.stack([kind.sum(dim=(1, 2)) for kind in (live, wrong, live & wrong)])
-            counts[0] -= num_classes  # The diagonal is no pair.
-            shares[:, part] = counts / (num_classes * (num_classes - 1))
+    two = ~torch.eye(num_classes, dtype=torch.bool, device=rows_S.device)
+    size = max(1, TILE_ELEMENTS // max(1, num_classes**2))
+    for first in range(0, len(rows_S), size):
+        part = slice(first, first + size)
+        gaps_S, gaps_T = (
+            rows[part].unsqueeze(2) - rows[part].unsqueeze(1) for rows in (rows_S, rows_T)
+        )
+        pairs = counted[part].unsqueeze(2) & counted[part].unsqueeze(1) & two
+        products = gaps_S * gaps_T
+        seen = products if surrogate == 'diffkendall' else gaps_S
+        live, wrong = (seen.abs() < width) & pairs, (products < 0) & pairs
+        counts = torch.stack([kind.sum(dim=(1, 2)) for kind in (live, wrong, live & wrong)])
+        shares[:, part] = counts / pairs.sum(dim=(1, 2)).clamp(min=1)
+    shares[0].masked_fill_(counted.sum(dim=1) < 2, 1)
     return PairShares(*shares.float().reshape(3, *shape))
 
 

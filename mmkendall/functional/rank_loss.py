@@ -125,9 +125,38 @@ def kendall_rank_loss(
     _check_mask(mask, preds_S, dim)
     if class_mask is not None:
         check_class_mask(class_mask, preds_S, dim)
+    rows_S, rows_T = ranked_rows(preds_S, preds_T, dim, mask, class_mask, topk, mink, standardize)
+    average = reduction == 'mean' and mask is None and class_mask is None
+    options = (float(steepness), surrogate, backend, compute_value, average)
+    losses = _row_losses(rows_S, rows_T, *options)
+    if average:
+        return losses
+    if mask is not None:
+        # Already 0, unless in a CUDA graph.
+        losses = losses.masked_fill(~mask.reshape(-1), 0)
+    if reduction == 'none':
+        return losses.reshape(preds_S.shape[:dim] + preds_S.shape[dim + 1 :])
+    if reduction == 'sum':
+        return losses.sum()
+    return losses.sum() / _num_with_pairs(rows_S, rows_T)
+
+
+def ranked_rows(
+    preds_S: Tensor,
+    preds_T: Tensor,
+    dim: int,
+    mask: Tensor | None,
+    class_mask: Tensor | None,
+    topk: int | float | None,
+    mink: int | float | None,
+    standardize: bool,
+) -> tuple[Tensor, Tensor]:
+    """What is ranked of the logits: rows (N, C), minus infinity in both where it does not count.
+
+    The arguments are those of :func:`kendall_rank_loss`, checked, and ``dim`` is not negative.
+    """
     num_classes = preds_S.shape[dim]
     num_selected = num_selected_classes(topk, mink, num_classes)
-
     rows_S, rows_T = _as_rows(preds_S, dim), _as_rows(preds_T, dim)
     if preds_S.dtype not in (torch.float32, torch.float64):
         rows_S, rows_T = rows_S.float(), rows_T.float()
@@ -148,19 +177,7 @@ def kendall_rank_loss(
         rows_S, rows_T = _select(rows_S, rows_T, num_selected, topk is not None, hides, fraction)
     if standardize:
         rows_S, rows_T = (_zscores(rows, hides) for rows in (rows_S, rows_T))
-    average = reduction == 'mean' and mask is None and class_mask is None
-    options = (float(steepness), surrogate, backend, compute_value, average)
-    losses = _row_losses(rows_S, rows_T, *options)
-    if average:
-        return losses
-    if mask is not None:
-        # Already 0, unless in a CUDA graph.
-        losses = losses.masked_fill(~mask.reshape(-1), 0)
-    if reduction == 'none':
-        return losses.reshape(preds_S.shape[:dim] + preds_S.shape[dim + 1 :])
-    if reduction == 'sum':
-        return losses.sum()
-    return losses.sum() / _num_with_pairs(rows_S, rows_T)
+    return rows_S, rows_T
 
 
 def _row_losses(

@@ -13,7 +13,7 @@ from mmkendall.models.backbones import (
     ResizedInput,
     WideResNet,
 )
-from mmkendall.models.connectors import LogitStandardization
+from mmkendall.models.connectors import LogitStandardization, SelectClasses
 from mmkendall.models.losses import (
     CTKDLoss,
     DenseLogitLoss,
@@ -41,6 +41,7 @@ __all__ = [
     'MobileNetV1',
     'ResizedInput',
     'RoILogitDistill',
+    'SelectClasses',
     'WideResNet',
     'data_preprocessors',
     'distillers',

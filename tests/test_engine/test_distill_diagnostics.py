@@ -22,8 +22,9 @@ from mmengine.runner import Runner
 from scipy.stats import kendalltau
 
 from mmkendall import kendall_rank_loss
-from mmkendall.engine.hooks.distill_diagnostics import _labels
+from mmkendall.engine.hooks.distill_diagnostics import _labels, _pair_figures
 from mmkendall.functional import live_pair_share, pair_shares
+from mmkendall.models import KendallRankLoss
 
 from ..conftest import REPOSITORY
 
@@ -209,6 +210,41 @@ def test_pair_shares():
         pair_shares(row, row, surrogate='sign')
     with pytest.raises(ValueError, match='same shape and device, got'):
         pair_shares(row, row.t())
+
+
+def test_pair_shares_of_the_classes_that_count():
+    student, teacher = torch.randn(2, 2, 9)
+    some = [0, 1, 5, 6, 7, 8]
+    expected = pair_shares(student[:1, some], teacher[:1, some])
+    hidden = torch.ones(2, 9, dtype=torch.bool)
+    hidden[0, some] = hidden[1, 3] = False
+    student, teacher = (preds.masked_fill(hidden, -math.inf) for preds in (student, teacher))
+    for share, of_first, of_none in zip(
+        pair_shares(student, teacher), expected, (1, 0, 0), strict=True
+    ):
+        assert share.tolist() == pytest.approx([of_first.item(), of_none])
+    # In the teacher alone it is a class like any other, the last one.
+    student, teacher = torch.randn(2, 1, 5)
+    lowest = teacher.clone()
+    teacher[0, 2], lowest[0, 2] = -math.inf, -1e4
+    assert pair_shares(student, teacher) == pair_shares(student, lowest)
+
+
+@pytest.mark.parametrize('across', ['classes', 'batch'])
+@pytest.mark.parametrize('options', [{}, {'topk': 3}, {'mink': 0.5, 'standardize': True}])
+def test_figures_are_of_what_the_loss_ranks(across, options):
+    loss = KendallRankLoss(steepness=2.0, across=across, **options)
+    student, teacher = torch.randn(2, 6, 8)
+    images = torch.tensor([True, True, False, True, True, True])
+    classes = torch.tensor([True, False, True, True, True, False, True, True])
+    expected = _pair_figures(
+        loss, *(preds[images][:, classes] for preds in (student, teacher)), None, None
+    )
+    student[2], teacher[:, 1] = math.nan, math.nan
+    every = classes.expand(6, 8)
+    for class_mask in (classes, every):
+        found = _pair_figures(loss, student, teacher, images, class_mask)
+        assert torch.stack(found).tolist() == pytest.approx(torch.stack(expected).tolist())
 
 
 @pytest.mark.parametrize('interval', [0, -1, 1.5, True])

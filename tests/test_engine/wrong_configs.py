@@ -253,6 +253,16 @@ def fresh_teacher(**head):
     return mutate
 
 
+def pick(cfg: Config, classes, of=None) -> None:
+    """Picks the teacher's classes for the KL term."""
+    distiller = cfg.model.distiller
+    of = of and list(of)
+    distiller.connectors = dict(
+        pick=dict(type='mmkendall.SelectClasses', classes=list(classes), of=of)
+    )
+    distiller.loss_forward_mappings.loss_kl.preds_T.connector = 'pick'
+
+
 def nan_teacher(cfg: Config) -> None:
     fresh_teacher(init_cfg=dict(type='Constant', layer='Linear', val=float('nan')))(cfg)
 
@@ -355,6 +365,21 @@ BUILT = [
         "not the same: '9' only in the teacher, 'x' only in the data",
     ),
     # The first batch.
+    (
+        lambda c: (fresh_teacher(num_classes=13)(c), pick(c, [0, 1, 2, 3, 4, 5, 6, 7, 8, 13])),
+        "preds_T: .* does not go through the connector 'pick': .*picks class 13, counted from 0",
+    ),
+    (
+        lambda c: (fresh_teacher(num_classes=13)(c), pick(c, '1023456789', 'abc0123456789')),
+        "pick.classes must be those of the training data.* class 0 is '1' there and '0'",
+    ),
+    (
+        lambda c: pick(c, '0123456789', 'abc012345678'),
+        "no class in of is called '9', of 12 such as 'a'",
+    ),
+    (lambda c: pick(c, '0123456789'), 'picks by name, and of is None'),
+    (lambda c: pick(c, [0, 0]), 'classes must be at least one, each once'),
+    (lambda c: pick(c, [0, '1']), 'classes must be numbers from 0 or names, not both'),
     (fresh_teacher(num_classes=13), 'the student has 10 classes .* and the teacher 13'),
     (
         lambda c: (

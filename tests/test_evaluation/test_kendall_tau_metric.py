@@ -40,6 +40,28 @@ def test_means_over_the_samples(tmp_path):
         metric.process({}, [{'sample_idx': 77, 'pred_score': scores['student'][0]}])
 
 
+def test_classes_that_count(tmp_path):
+    """A student that masks classes 1 and 4 scores them 0, which says nothing of their order."""
+    student, teacher = torch.rand(2, 5, 8)
+    student[:, [1, 4]] = 0
+    dump(
+        [{'sample_idx': i, 'pred_score': row} for i, row in enumerate(teacher)], tmp_path / 't.pkl'
+    )
+    options = dict(type=TYPE, teacher_results=str(tmp_path / 't.pkl'))
+    metric = METRICS.build({**options, 'classes': [7, 0, 2, 3, 5, 6]})
+    metric.process({}, [{'sample_idx': i, 'pred_score': row} for i, row in enumerate(student)])
+    counts = [0, 2, 3, 5, 6, 7]
+    pairs = zip(student[:, counts], teacher[:, counts], strict=True)
+    expected = sum(kendalltau(s, t).statistic for s, t in pairs) / 5
+    assert metric.evaluate(5)['kendall/tau_b'] == pytest.approx(expected, abs=1e-6)
+    for classes in ([3], [0, 1, 1], [-1, 2]):
+        with pytest.raises(ValueError, match='classes must be the numbers of two'):
+            METRICS.build({**options, 'classes': classes})
+    metric = METRICS.build({**options, 'classes': [0, 8]})
+    with pytest.raises(ValueError, match='classes holds 8, and 8 are scored'):
+        metric.process({}, [{'sample_idx': 0, 'pred_score': student[0]}])
+
+
 def test_off_without_teacher_results():
     metric = METRICS.build(dict(type=TYPE))
     metric.process({}, [{'sample_idx': 0, 'pred_score': torch.rand(3)}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -342,6 +343,13 @@ def test_live_pair_share(row, steepness):
     expected = np.mean([slope > 1e-3 for slope in live]) if pairs else 1.0
     share = live_pair_share(torch.tensor(row), steepness, dim=-1)
     assert share.item() == pytest.approx(expected)
+
+
+def test_live_pairs_are_of_the_classes_that_count():
+    row = torch.randn(3, 9)
+    row[0, 2:5], row[1, 1:], row[2] = -math.inf, -math.inf, -math.inf
+    expected = [live_pair_share(row[:1, [0, 1, 5, 6, 7, 8]], 2.0).item(), 1, 1]
+    assert live_pair_share(row, 2.0).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize('options', [{'steepness': -1.0}, {'threshold': 1.0}])

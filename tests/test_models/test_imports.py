@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 import mmkendall.models
 for name in ('KendallRankLoss', 'DKDLoss', 'CTKDLoss', 'MLKDLoss', 'LogitStandardization'):
     MODELS.build(dict(type=f'mmkendall.{name}'))
+MODELS.build(dict(type='mmkendall.SelectClasses', classes=[1]))
 for name, missing in (('RankAugmentedDistiller', 'mmrazor'),
                       ('MultiViewDataPreprocessor', 'mmpretrain')):
     try:

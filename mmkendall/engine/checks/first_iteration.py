@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkendall.engine.checks.teachers import check_class_names, teachers_of
+from mmkendall.engine.checks.teachers import check_class_names, check_picked_names, teachers_of
 from mmkendall.engine.checks.watch import watched
 from mmkendall.engine.errors import ConfigError
 from mmkendall.models.algorithms.loading import check_finite
@@ -53,6 +53,7 @@ class FirstIteration(Hook):
         metainfo = getattr(dataset, 'metainfo', None)
         classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
         check_class_names(runner.cfg, self.of_teachers, classes)
+        check_picked_names(model.distiller, classes)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Puts the looks into the first forward."""

@@ -113,8 +113,8 @@ def _check_logits(
         raise ConfigError(
             f'distill_losses.{name}: the student has {student.shape[dim]} classes '
             f'({describe(student)}) and the teacher {teacher.shape[dim]} ({describe(teacher)}): '
-            "take a teacher of the student's classes, or a connector on the teacher's record "
-            'that picks them'
+            "take a teacher of the student's classes, or pick them with a "
+            "mmkendall.SelectClasses as the connector of the teacher's record"
         )
     if student.shape[dim] == 1:
         raise ConfigError(_one_class(name, loss))

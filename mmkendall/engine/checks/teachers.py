@@ -16,6 +16,7 @@ from mmkendall.engine.checks.explain import walk
 from mmkendall.engine.checks.scopes import resolve
 from mmkendall.engine.errors import ConfigError
 from mmkendall.models.algorithms.loading import LoadingCheck
+from mmkendall.models.connectors import SelectClasses
 from mmkendall.models.warn_once import warn_once
 
 # Settings by which a user says that what looks wrong is meant.
@@ -211,8 +212,8 @@ def check_class_names(
             raise ConfigError(
                 f'{which} and the training data have the same classes in another order: logit '
                 f'{at} is {classes[at]!r} to the teacher and {of_data[at]!r} in the data. Set '
-                f"train_dataloader.dataset.metainfo.classes to the teacher's order, or teach "
-                'through a connector that puts its logits into that of the data'
+                f"train_dataloader.dataset.metainfo.classes to the teacher's order, or put its "
+                'logits into that of the data with a mmkendall.SelectClasses as connector'
             )
         same = sum(a == b for a, b in zip(classes, of_data, strict=False))
         if len(classes) == len(of_data) and same > MOST_SAME * len(of_data):
@@ -229,7 +230,25 @@ def check_class_names(
             f'{which} knows {len(classes)} classes and the training data has {len(of_data)}, and '
             f'they are not the same: {_some(only_teacher)} only in the teacher, '
             f'{_some(only_data)} only in the data. Take a teacher of these classes, pick them '
-            f'with a connector, or say with {OTHER_CLASSES}=True that only the names differ'
+            f'with a mmkendall.SelectClasses as connector, or say with {OTHER_CLASSES}=True that '
+            'only the names differ'
+        )
+
+
+def check_picked_names(distiller: nn.Module, of_data: Any) -> None:
+    """Raises ConfigError for classes that are picked by name and are not those of the data."""
+    for name, module in distiller.named_modules():
+        picked = getattr(module, 'names', None) if isinstance(module, SelectClasses) else None
+        if picked is None or not of_data or picked == tuple(of_data):
+            continue
+        at = next(
+            (i for i, pair in enumerate(zip(picked, of_data, strict=False)) if pair[0] != pair[1]),
+            min(len(picked), len(of_data)),
+        )
+        shown = [repr(side[at]) if at < len(side) else 'none' for side in (picked, of_data)]
+        raise ConfigError(
+            f'{name}.classes must be those of the training data, in their order: class {at} is '
+            f'{shown[0]} there and {shown[1]} in the data'
         )
 
 

@@ -16,8 +16,8 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmkendall.functional import kendall_tau, pair_shares
-from mmkendall.functional.rank_loss import num_selected_classes
-from mmkendall.functional.standardize import standardize
+from mmkendall.functional.classes import counted_classes
+from mmkendall.functional.rank_loss import ranked_rows
 from mmkendall.models.losses import DenseLogitLoss, KendallRankLoss
 from mmkendall.models.losses.logit_losses import LOGIT_LOSSES
 from mmkendall.registry import HOOKS
@@ -164,7 +164,7 @@ class DistillDiagnosticsHook(Hook):
                 loss,
                 *(
                     read[_key(mapping[argument])].detach() if argument in mapping else None
-                    for argument in ('preds_S', 'preds_T', 'mask')
+                    for argument in ('preds_S', 'preds_T', 'mask', 'class_mask')
                 ),
             )
             for name, (loss, mapping) in group.rank.items()
@@ -290,7 +290,15 @@ def _group_figures(
 ) -> dict[str, Tensor]:
     """Figures of one group from its calls, one a teacher, whose weights add up to 1."""
     figures = {}
-    taus = [kendall_tau(one.student, one.teacher, dim=group.dim).nanmean() for one in seen]
+    taus = [
+        kendall_tau(
+            one.student,
+            one.teacher,
+            dim=group.dim,
+            class_mask=counted_classes(one.student, one.teacher),
+        ).nanmean()
+        for one in seen
+    ]
     figures['tau'] = _weighted(taus, weights)
     for name, label in zip(group.rank, _labels(list(group.rank)), strict=True):
         shares = [_pair_figures(*one.ranked[name]) for one in seen]
@@ -327,25 +335,26 @@ def _low_half(gradient: Tensor, preds_T: Tensor, dim: int) -> Tensor:
 
 
 def _pair_figures(
-    loss: KendallRankLoss, preds_S: Tensor, preds_T: Tensor, mask: Tensor | None
+    loss: KendallRankLoss,
+    preds_S: Tensor,
+    preds_T: Tensor,
+    mask: Tensor | None,
+    class_mask: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Shares of live pairs, of all pairs and of the wrong ones, as the loss ranks the logits."""
-    dim = loss.dim if loss.across == 'classes' else 0
-    rows_S, rows_T = (
-        preds.movedim(dim, -1).reshape(-1, preds.shape[dim]).float()
-        for preds in (preds_S, preds_T)
-    )
-    if mask is not None:
-        counts = mask.reshape(-1)
-        index = counts.nonzero().flatten()
-        axis = 0 if loss.across == 'classes' else 1
-        rows_S, rows_T = rows_S.index_select(axis, index), rows_T.index_select(axis, index)
-    num_selected = num_selected_classes(loss.topk, loss.mink, rows_S.shape[1])
-    if num_selected < rows_S.shape[1]:
-        chosen = rows_T.topk(num_selected, dim=1, largest=loss.topk is not None).indices
-        rows_S, rows_T = rows_S.gather(1, chosen), rows_T.gather(1, chosen)
-    if loss.standardize:
-        rows_S, rows_T = standardize(rows_S), standardize(rows_T)
+    preds_S, preds_T, dim = preds_S.float(), preds_T.float(), loss.dim % preds_S.dim()
+    if loss.across == 'batch':
+        # The images are ranked, class by class: each mask says what the other one says else.
+        if class_mask is not None and class_mask.dim() == 2:
+            hidden, class_mask = ~class_mask, None
+            preds_S, preds_T = (
+                preds.masked_fill(hidden, -math.inf) for preds in (preds_S, preds_T)
+            )
+        dim, mask, class_mask = 0, class_mask, mask
+    options = (loss.topk, loss.mink, loss.standardize)
+    rows_S, rows_T = ranked_rows(preds_S, preds_T, dim, mask, class_mask, *options)
+    has_pairs = counted_classes(rows_S, rows_T).sum(dim=1) > 1
+    rows_S, rows_T = rows_S[has_pairs], rows_T[has_pairs]
     step = math.ceil(rows_S.shape[1] / MAX_CLASSES) or 1
     rows_S, rows_T = rows_S[:, ::step], rows_T[:, ::step]
     num_rows = max(1, MAX_PAIRS // max(1, rows_S.shape[1] ** 2))

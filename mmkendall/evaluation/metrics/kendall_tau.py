@@ -40,12 +40,15 @@ class KendallTau(BaseMetric):
             ``DumpResults`` of mmengine, which do not say how the classes are called. With None
             nothing is measured, so that a config can carry the metric and ``--cfg-options`` turn
             it on.
+        classes: numbers of the classes that count, where the others are masked in the student or
+            the teacher. Defaults to None, all of them.
         collect_device: ``'cpu'`` or ``'gpu'``, where processes exchange results.
         prefix: replaces ``kendall`` in the names of the metrics.
 
     Raises:
         FileNotFoundError: there is no such file.
         UnreadableCheckpointError: the file holds what could run code, or is torn.
+        ValueError: ``classes`` are fewer than two, one of them twice or below 0.
         TeacherResultsError, ClassNamesError: the file holds no predictions, or those of other
             samples or classes.
 
@@ -61,11 +64,19 @@ class KendallTau(BaseMetric):
     def __init__(
         self,
         teacher_results: str | None = None,
+        classes: Sequence[int] | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.teacher_results = teacher_results
+        self.classes = None if classes is None else sorted({*classes})
+        if self.classes is not None and (
+            len(self.classes) != len(classes) or len(self.classes) < 2 or self.classes[0] < 0
+        ):
+            raise ValueError(
+                f'classes must be the numbers of two classes at least, each once, got {classes}'
+            )
         if teacher_results is None:
             return
         if not osp.isfile(teacher_results):
@@ -126,6 +137,13 @@ class KendallTau(BaseMetric):
                 f'teacher_results {self.teacher_results!r} scores {teacher.shape[1]} classes, the '
                 f'model scores {student.shape[1]}: they must be the same'
             )
+        if self.classes is not None:
+            if self.classes[-1] >= student.shape[1]:
+                raise TeacherResultsError(
+                    f'classes holds {self.classes[-1]}, and {student.shape[1]} are scored, '
+                    'counted from 0'
+                )
+            student, teacher = student[:, self.classes], teacher[:, self.classes]
         lowest = teacher.argsort(dim=1)[:, : (teacher.shape[1] + 1) // 2]
         tau = kendall_tau(student, teacher)
         tau_low = kendall_tau(student.gather(1, lowest), teacher.gather(1, lowest))
