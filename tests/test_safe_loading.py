@@ -13,10 +13,12 @@ import subprocess
 import sys
 import types
 
+import mmengine
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.structures import InstanceData
@@ -140,6 +142,24 @@ def test_other_content_is_refused_by_name(content, message, tmp_path, monkeypatc
     assert not os.path.exists('ran')
 
 
+def test_annotations_are_read_alike(tmp_path):
+    """As a dataset of mmengine reads them; what DumpResults writes is such a file, too."""
+    annotations = {
+        'metainfo': {'classes': ('a', 'b')},
+        'data_list': [{'img_path': 'a.png', 'gt_label': np.int64(1)}],
+    }
+    good, evil = tmp_path / 'good.pkl', tmp_path / 'evil.pkl'
+    mmengine.dump(annotations, good)
+    dataset = BaseDataset(str(good), serialize_data=False)
+    assert dataset[0]['gt_label'] == 1
+    assert dataset.metainfo['classes'] == ('a', 'b')
+    mmengine.dump({**annotations, 'beside': Calls(os.mkdir, str(tmp_path / 'ran'))}, evil)
+    for read in (BaseDataset, mmengine.load):
+        with pytest.raises(UnreadableCheckpointError, match='has no place among data'):
+            read(str(evil))
+    assert not (tmp_path / 'ran').exists()
+
+
 def test_an_allowed_class_loads(tmp_path, monkeypatch):
     monkeypatch.setattr(safe_loading, '_allowed_by_user', {})
     torch.save({'beside': Stranger()}, tmp_path / 'in.pth')
@@ -159,7 +179,7 @@ def test_files_from_the_network_are_read_alike(tmp_path, monkeypatch):
     cached.mkdir(parents=True)
     torch.save({'beside': Calls(os.mkdir, str(tmp_path / 'ran'))}, cached / 'evil.pth')
     torch.save({'beside': CONTENT['Namespace']}, cached / 'good.pth')
-    with pytest.raises(UnreadableCheckpointError, match='has no place among weights'):
+    with pytest.raises(UnreadableCheckpointError, match='has no place among data'):
         CheckpointLoader.load_checkpoint('https://example.com/evil.pth')
     assert not (tmp_path / 'ran').exists()
     assert CheckpointLoader.load_checkpoint('https://example.com/good.pth')['beside'].lr == 0.1

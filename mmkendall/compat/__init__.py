@@ -32,6 +32,7 @@ MENDS = (
     'editable_installs',
     'mmcls_alias',
     'checkpoint_classes',
+    'pickled_data',
     'cpu_launch',
     'mmcv_hue',
     'mmrazor_quantization',

@@ -187,18 +187,23 @@ class SafePickle:
         return SafeUnpickler(file, **options).load()
 
 
-def load_pickle(path: str | os.PathLike) -> Any:
+def load_pickle(file: str | os.PathLike | BinaryIO, **options: Any) -> Any:
     """Reads a pickle that may hold what this module lists, and nothing else.
+
+    Args:
+        file: path, or an open file.
+        options: those of ``pickle.load``.
 
     Raises:
         OSError: the file can't be opened.
         UnreadableCheckpointError: it holds something else, or is no whole pickle.
     """
-    with open(path, 'rb') as file:
+    is_path = isinstance(file, (str, os.PathLike))
+    with open(file, 'rb') if is_path else nullcontext(file) as opened:
         try:
-            return SafeUnpickler(file).load()
+            return SafeUnpickler(opened, **options).load()
         except Exception as error:
-            raise _explained(str(path), error) from error
+            raise _explained(_name(opened), error) from error
 
 
 def load(file: str | os.PathLike | BinaryIO, map_location: Any = None, torch_load=None) -> Any:
@@ -226,7 +231,7 @@ def load(file: str | os.PathLike | BinaryIO, map_location: Any = None, torch_loa
         with _pickle_of_torch():
             return torch_load(file, map_location=map_location, pickle_module=SafePickle, **_UNSAFE)
     except Exception as error:
-        explained = _explained(str(getattr(file, 'name', file)), error)
+        explained = _explained(_name(file), error)
         if explained is error:
             raise
         raise explained from error
@@ -236,7 +241,7 @@ def _refuse_torchscript(file: str | os.PathLike | BinaryIO) -> None:
     """``torch.load`` would hand a program to ``torch.jit.load``, past every list."""
     is_path = isinstance(file, (str, os.PathLike))
     with open(file, 'rb') if is_path else nullcontext(file) as opened:
-        name = str(getattr(opened, 'name', opened))
+        name = _name(opened)
         place = opened.tell()
         try:
             if opened.read(4) != b'PK\x03\x04':  # As torch itself tells archives.
@@ -248,7 +253,7 @@ def _refuse_torchscript(file: str | os.PathLike | BinaryIO) -> None:
             opened.seek(place)
     if any(member.endswith('/constants.pkl') for member in members):
         raise UnreadableCheckpointError(
-            f'{name!r} is a TorchScript program, no checkpoint: pass a file of weights'
+            f'{name} is a TorchScript program, no checkpoint: pass a file of weights'
         )
 
 
@@ -268,29 +273,35 @@ def _pickle_of_torch() -> Iterator[None]:
 _UNSAFE = {'weights_only': False} if TORCH_IS_SAFE else {}
 
 
-def _explained(path: str, error: Exception) -> Exception:
+def _name(file: str | os.PathLike | BinaryIO) -> str:
+    """What a file is called in a message."""
+    name = file if isinstance(file, (str, os.PathLike)) else getattr(file, 'name', None)
+    return 'a file without a name' if name is None else repr(str(name))
+
+
+def _explained(name: str, error: Exception) -> Exception:
     """The error as one sentence, or as it is where the file is not to blame for it."""
     while isinstance(error, UnreadableCheckpointError) and error.__cause__:
         error = error.__cause__  # Of a tensor in a pickle, which is a file in a file.
     if isinstance(error, UnsafeContentError):
-        name = str(error)
-        if ' ' in name or name.partition('.')[0] in sys.stdlib_module_names:
+        kind = str(error)
+        if ' ' in kind or kind.partition('.')[0] in sys.stdlib_module_names:
             return UnreadableCheckpointError(
-                f'{path!r} was not read, since it names {name}, which has no place among weights '
-                'and could run code: ask whoever made it for the weights alone'
+                f'{name} was not read, since it names {kind}, which has no place among data '
+                'and could run code: ask whoever made it for the data alone'
             )
         return UnreadableCheckpointError(
-            f'{path!r} was not read, since it holds a {name}, and building a class that is not '
-            'known here could run code: ask its maker for the weights alone, or, if you know the '
+            f'{name} was not read, since it holds a {kind}, and building a class that is not '
+            'known here could run code: ask its maker for the data alone, or, if you know the '
             'class to be harmless, let a module that the config names in custom_imports call '
-            f'mmkendall.compat.safe_loading.allow({name.rpartition(".")[2]})'
+            f'mmkendall.compat.safe_loading.allow({kind.rpartition(".")[2]})'
         )
     # No access, or no such device; but torch raises EINVAL where the end of a file is missing.
     denied = isinstance(error, OSError) and error.errno != errno.EINVAL
     if not (denied or 'CUDA' in str(error)):
         first_line = (str(error).splitlines() or [''])[0].partition('. ')[0]
         return UnreadableCheckpointError(
-            f"{path!r} can't be read: it is empty, torn, or no such file as was expected "
+            f"{name} can't be read: it is empty, torn, or no such file as was expected "
             f'({type(error).__name__}: {first_line})'
         )
     return error
