@@ -19,6 +19,7 @@ from uuid import uuid4
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmpretrain.models import ArcFaceClsHead, LabelSmoothLoss
@@ -40,9 +41,9 @@ class Habit:
         of_student: settings merged into the student's config.
         check: called with the runner after the training.
         refused: what the habit is refused with, where it is, as for the plain model.
-        not_yet: why it does not work on LogitDistill, where it does not.
         mmrazor_refuses: what SingleTeacherDistill ends with, where it does.
         kinds: the models it is for; all by default.
+        needs_torch: the first version of torch that has it.
     """
 
     hooks: list[dict] = field(default_factory=list)
@@ -50,9 +51,9 @@ class Habit:
     of_student: dict = field(default_factory=dict)
     check: Callable | None = None
     refused: str | None = None
-    not_yet: str | None = None
     mmrazor_refuses: str | None = None
     kinds: tuple[str, ...] = ('plain', 'LogitDistill', 'SingleTeacherDistill')
+    needs_torch: tuple[int, int] = (1, 13)
 
 
 def hook(kind: str, **arguments) -> list[dict]:
@@ -257,6 +258,11 @@ HABITS = {
     'densecl': Habit(
         hook('mmpretrain.DenseCLHook'), refused='must have attribute "loss_lambda" in DenseCL'
     ),
+    'swav': Habit(
+        hook('mmpretrain.SwAVHook', batch_size=32, frozen_layers_cfg={'head': 1}),
+        check=ran_iterations(2),
+        mmrazor_refuses="no attribute 'head'",
+    ),
     # mmrazor's hooks
     'stopped distillation': Habit(
         hook('mmrazor.StopDistillHook', stop_epoch=1),
@@ -291,6 +297,7 @@ HABITS = {
     'half-precision validation': Habit(options={'val_cfg.fp16': True}),
     'our validation': Habit(
         options={'val_cfg': dict(_delete_=True, type='mmkendall.DistillValLoop')},
+        mmrazor_refuses='needs a model of type mmkendall.LogitDistill',
         kinds=('LogitDistill', 'SingleTeacherDistill'),
     ),
     "mmrazor's validation": Habit(
@@ -305,6 +312,8 @@ HABITS = {
     'accumulated gradients': Habit(options={'optim_wrapper.accumulative_counts': 2}),
     'clipped gradients': Habit(options={'optim_wrapper.clip_grad': dict(max_norm=1.0)}),
     'lamb': Habit(options={'optim_wrapper.optimizer': dict(_delete_=True, type='Lamb', lr=1e-3)}),
+    'lars': Habit(options={'optim_wrapper.optimizer': dict(_delete_=True, type='LARS', lr=0.1)}),
+    'adan': Habit(options={'optim_wrapper.optimizer': dict(_delete_=True, type='Adan', lr=1e-3)}),
     'settings by parameter': Habit(
         options={
             'optim_wrapper.paramwise_cfg': dict(
@@ -332,6 +341,7 @@ HABITS = {
                 ),
             )
         },
+        mmrazor_refuses='should be called by each optimizer separately',
         kinds=('SingleTeacherDistill',),
     ),
     'weight decay schedule': Habit(
@@ -347,6 +357,10 @@ HABITS = {
     'deterministic': Habit(options={'randomness': dict(seed=0, deterministic=True)}),
     'flexible runner': Habit(
         options={'runner_type': 'FlexibleRunner', 'strategy': dict(type='SingleDeviceStrategy')}
+    ),
+    # Without a C++ compiler: the backend that captures, and runs what it captured as it is.
+    'compiled': Habit(
+        options={'compile': dict(backend='eager')}, check=ran_iterations(2), needs_torch=(2, 0)
     ),
     'recomputed activations': Habit(options={'activation_checkpointing': ['backbone.layer1']}),
     'faster batch norms': Habit(options={'efficient_conv_bn_eval': ['backbone']}),
@@ -367,7 +381,7 @@ def config(habit: Habit, kind: str, folder: Path) -> Config:
     student = cfg.model.architecture
     if habit.of_student:
         student = Config(dict(model=student))
-        student.merge_from_dict(dict(model=habit.of_student))
+        student.merge_from_dict(dict(model=copy.deepcopy(habit.of_student)))
         student = student.model
     if kind == 'plain':
         cfg.model = student
@@ -416,6 +430,26 @@ def _replaces(value) -> bool:
     return isinstance(value, dict) and value.get('_delete_', False)
 
 
+class TeacherStays(Hook):
+    """Whatever a user turns on, a teacher is at the end what it was at the start."""
+
+    compared = False
+
+    def before_train(self, runner: Runner) -> None:
+        self.teacher = getattr(runner.model, 'teacher', None)
+        if self.teacher is not None:
+            self.given = copy.deepcopy(self.teacher.state_dict())
+
+    def after_train(self, runner: Runner) -> None:
+        if self.teacher is None:
+            return
+        now = self.teacher.state_dict()
+        changed = [name for name in self.given if not torch.equal(self.given[name], now[name])]
+        assert not changed, changed
+        assert now.keys() == self.given.keys()
+        self.compared = True
+
+
 def run(habit: Habit, kind: str, folder: Path) -> None:
     cfg = config(habit, kind, folder)
     with warnings.catch_warnings():
@@ -428,7 +462,10 @@ def run(habit: Habit, kind: str, folder: Path) -> None:
             with pytest.raises(Exception, match=refused):
                 runner.train()
             return
+        watch = TeacherStays()
+        runner.register_hook(watch, 'LOWEST')
         runner.train()
+    assert watch.compared == (kind != 'plain')
     assert 'val/accuracy/top1' in runner.message_hub.log_scalars
     if kind != 'plain' and habit.check is not is_stopped:
         assert 'train/distill.loss_rank' in runner.message_hub.log_scalars
@@ -441,15 +478,16 @@ def cases() -> list:
     for name, habit in HABITS.items():
         for kind in habit.kinds:
             marks = [] if kind == 'LogitDistill' and name in QUICK else [pytest.mark.trust]
-            if habit.not_yet and kind == 'LogitDistill':
-                marks.append(pytest.mark.xfail(strict=True, reason=habit.not_yet))
             parameters.append(pytest.param(name, kind, marks=marks, id=f'{name}-{kind}'))
     return parameters
 
 
 @pytest.mark.parametrize(('name', 'kind'), cases())
 def test_habit(name, kind, tmp_path):
-    run(HABITS[name], kind, tmp_path)
+    habit = HABITS[name]
+    if tuple(map(int, torch.__version__.split('.')[:2])) < habit.needs_torch:
+        pytest.skip(f'needs torch {habit.needs_torch}')
+    run(habit, kind, tmp_path)
 
 
 @pytest.mark.parametrize(
