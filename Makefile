@@ -52,7 +52,7 @@ CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install lock check-install bench demo demo-methods test test-trust test-classic \
-    test-newest test-det gpu lint format clean
+    test-newest newest-python test-det gpu lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -147,6 +147,9 @@ $(CLASSIC_READY): requirements/locked-classic.txt setup.cfg pyproject.toml
 	$(CLASSIC)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r requirements/locked-classic.txt
 	$(CLASSIC)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
+
+newest-python:
+	@echo $(NEWEST_PYTHON)
 
 # Not from a lock: what a user gets who installs today. uv keeps one copy of torch for all.
 test-newest: $(UV) ## Run the tests on the newest Python and the newest versions that the ranges admit

@@ -26,7 +26,7 @@ from mmkendall.models import LogitDistill
 from mmkendall.models.warn_once import warn_once
 
 from ..conftest import REPOSITORY
-from .wrong_configs import BUILT, TERMS, augmented, fresh_teacher, rank
+from .wrong_configs import BUILT, TERMS, augmented, fresh_teacher, rank, set_at
 
 DIGITS = REPOSITORY / 'configs/digits'
 PAIR = 'logits_resnet18-w16_resnet18-w4_1xb64_digits.py'
@@ -203,9 +203,10 @@ MMRAZORS = {
     'dafl/dafl_logits_resnet34_resnet18_8xb256_cifar10': [],
     'zskt/zskt_backbone_logits_resnet34_resnet18_8xb16_cifar10': [],
     'byot/byot_resnet18_8xb16_cifar100': [],
-    # It leaves a loss of its base aside.
+    # It leaves a loss of its base aside, and normalises CIFAR-10 as its base does ImageNet.
     'factor_transfer/factor-transfer_backbone_resnet50_resnet18_8xb16_cifar10_train': [
-        'loss_s4_pretrain has no entry'
+        'loss_s4_pretrain has no entry',
+        'data_preprocessor of the config is not used',
     ],
 }
 
@@ -272,6 +273,10 @@ def kl_by_mean(cfg: Config) -> None:
 @pytest.mark.parametrize(
     ('mutate', 'words'),
     [
+        (
+            set_at('data_preprocessor', dict(mean=[0.0], std=[95.8])),
+            r'as model.data_preprocessor is there and differs in mean \(\[77.8\] for \[0.0\]\)',
+        ),
         (lambda cfg: (kl_by_mean(cfg), rank(cfg)), "reduction='batchmean'"),
         (lambda cfg: (kl_by_mean(cfg), augmented(cfg)), "reduction='batchmean'"),
         (lambda cfg: (kl_by_mean(cfg), add_rank_loss(cfg, {})), "reduction='batchmean'"),

@@ -311,6 +311,13 @@ def frozen_student(cfg: Config) -> None:
 # What shows only on the model that is built, or on its first batch.
 BUILT = [
     (
+        two(
+            set_at('model.type', 'mmrazor.SingleTeacherDistill'),
+            set_at('model.data_preprocessor', dict(mean=[0.0], std=[255.0])),
+        ),
+        r"^model.data_preprocessor must have a type, got \{'mean': \[0.0\], 'std': \[255.0\]\}",
+    ),
+    (
         set_at(f'{D}.student_recorders.fc.source', 'head.fcc'),
         "student_recorders.fc records the module 'head.fcc', .*student does not have; .*head.fc",
     ),

@@ -36,7 +36,10 @@ def main() -> None:
         pip = (binaries / 'python', '-m', 'pip')
         # From a copy: what an earlier build left in the checkout must not get into the wheel.
         source = folder / 'source'
-        left_out = ('.git', '.venv*', '.wheels', 'build', 'work_dirs', '*.egg-info', '__pycache__')
+        left_out = (
+            *('.git', '.venv*', '.wheels', '.hypothesis', '.*_cache', '__pycache__'),
+            *('build', 'work_dirs', '*.egg-info'),
+        )
         ignore = shutil.ignore_patterns(*left_out)
         shutil.copytree(REPOSITORY, source, symlinks=True, ignore=ignore)
         run(*pip, 'wheel', '--quiet', '--no-deps', '--wheel-dir', folder, source)

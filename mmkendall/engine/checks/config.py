@@ -12,6 +12,7 @@ from mmkendall.engine.checks.scopes import close_types, resolve, scope_of
 from mmkendall.engine.checks.teachers import check_checkpoints_exist
 from mmkendall.engine.checks.terms import check_terms, check_weights
 from mmkendall.engine.errors import ConfigError
+from mmkendall.models.warn_once import warn_once
 
 
 def check_distill_config(cfg: Config) -> None:
@@ -36,6 +37,21 @@ def check_distill_config(cfg: Config) -> None:
     check_weights(cfg)
     check_checkpoints_exist(cfg)
     _check_optimizers(cfg)
+    _warn_of_two_preprocessors(cfg)
+
+
+def _warn_of_two_preprocessors(cfg: Config) -> None:
+    """Warns of settings that the Runner leaves unread, as the model has its own."""
+    beside, own = cfg.get('data_preprocessor'), cfg.model.get('data_preprocessor')
+    if not isinstance(beside, Mapping) or not isinstance(own, Mapping):
+        return
+    differ = [key for key in own if key in beside and own[key] != beside[key] and key != 'type']
+    if differ:
+        said = ', '.join(f'{key} ({own[key]} for {beside[key]})' for key in differ)
+        warn_once(
+            'data_preprocessor of the config is not used, as model.data_preprocessor is there '
+            f'and differs in {said}: make them equal, or leave one out'
+        )
 
 
 def _check_optimizers(cfg: Config) -> None:

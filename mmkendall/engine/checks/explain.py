@@ -15,6 +15,7 @@ from mmkendall.engine.checks.scopes import close_names, close_types
 from mmkendall.engine.errors import ConfigError
 
 NOT_REGISTERED = re.compile(r'^([\w.]+) is not in the (?:([\w ]+)::)?([\w ]+) registry')
+NO_TYPE = re.compile(r'must contain the key "type", but got (\{.*\})')
 VAR = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -93,6 +94,11 @@ def build_error(error: BaseException, cfg: Config) -> ConfigError:
     if unknown:
         where = ', '.join(_places(cfg, unknown.group(1))) or 'the config'
         return ConfigError(f'{where}: {reason(error)}')
+    untyped = NO_TYPE.search(one_line(error))
+    if untyped:
+        got = untyped[1]
+        where = [path for path, part in walk(cfg) if str(part) == got]
+        return ConfigError(f'{" or ".join(where) or "a part"} must have a type, got {got}')
     return ConfigError(f'{type(error).__name__}: {reason(error)} (raised at {place(error)})')
 
 
