@@ -246,11 +246,40 @@ def test_what_cannot_be_resumed_is_refused(train, capsys, two_epochs, damage, op
     assert message in error(capsys)
 
 
-def test_another_batch_size_skips_nothing(train, two_epochs):
+def test_another_batch_size(train, capsys, two_epochs):
     """Six iterations are two epochs of batches of 16, and three of batches of 24."""
     shutil.copytree(two_epochs, 'work')
-    assert train('--resume', '--cfg-options', 'train_dataloader.batch_size=24') == 0
+    options = ['--resume', '--cfg-options', 'train_dataloader.batch_size=24']
+    assert train(*options) == 2
+    assert (
+        'the run that was stopped took 3 iterations for an epoch, and this one takes 2: '
+        'CosineAnnealingLR counts iterations and would go on at another place. Resume with the '
+        'batch size'
+    ) in error(capsys)
+    assert checkpoints() == ['epoch_1.pth', 'epoch_2.pth']
+    # Nothing is skipped where no schedule counts iterations.
+    assert train(*options, 'param_scheduler=None') == 0
     assert weights('work/epoch_3.pth')['meta']['iter'] == 6 + 2
+    assert output(capsys).count('The run that was stopped took 3 iterations for an epoch') == 1
+
+
+def test_settings_that_the_checkpoint_replaces_are_said(train, capsys, two_epochs):
+    """What mmengine loads with the optimizer and the schedules; else nothing is said."""
+    shutil.copytree(two_epochs, 'work')
+    words = 'goes on with settings of its checkpoint, where the config has others: '
+    capsys.readouterr()
+    assert train('--resume', length=2) == 0
+    assert words not in output(capsys)
+    changed = ['optim_wrapper.optimizer.lr=0.01', 'optim_wrapper.optimizer.momentum=0.5']
+    assert train('--resume', '--cfg-options', *changed) == 0
+    said = output(capsys)
+    assert said.count(words) == 1
+    (line,) = [line for line in said.splitlines() if words in line]
+    assert 'lr 0.05 of the optimizer in place of 0.01' in line
+    assert 'momentum 0.9 of the optimizer in place of 0.5' in line
+    # It was to end after two epochs, and is resumed for three.
+    assert 'T_max 6 of CosineAnnealingLR in place of 9' in line
+    assert 'weight_decay' not in line
 
 
 def test_nothing_to_resume_is_said(train, capsys):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import bisect
-import inspect
 import logging
 import random
 from contextlib import suppress
@@ -15,20 +14,25 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mmkendall.engine.distill_config import ConfigError
 from mmkendall.engine.hooks.atomic_checkpoint import AtomicCheckpointHook
 from mmkendall.engine.hooks.finite_loss import optim_wrappers, unwrap
+from mmkendall.engine.resume_checks import (
+    LENGTH,
+    TERMS,
+    check_epoch_length,
+    check_resumable,
+    distill_terms,
+    epoch_length,
+    warn_of_kept_settings,
+)
 from mmkendall.engine.stop_request import Terminated, stop_is_requested
 from mmkendall.registry import HOOKS
 
 # Keys in a checkpoint, and in its meta.
 STATES = 'random_states'
-TERMS = 'distill_terms'
 VALIDATED = 'validated'
-LENGTH = 'epoch_length'
 # Iterations after which several processes agree whether to stop.
 STOP_INTERVAL = 10
 
@@ -52,6 +56,8 @@ class ExactResumeHook(Hook):
       process and the worker: mmengine seeds them once, and their state is out of reach of a
       checkpoint. Other workers are started, and seeded by mmengine, at each epoch.
     - The terms of distillation are kept. A training that is resumed with others is refused.
+      Settings of the optimizer and of schedules are the checkpoint's, as mmengine loads them;
+      where the config has others, a warning says so.
 
     It is not equal, and a warning says so, when the number of processes differs, or when a
     checkpoint was saved between two iterations whose gradients are accumulated. Where a
@@ -65,7 +71,8 @@ class ExactResumeHook(Hook):
 
     Raises:
         ConfigError: a checkpoint to resume from that is not one of a training, such as the best,
-            which has no optimizer, or whose terms of distillation are others.
+            which has no optimizer, or whose terms of distillation are others, or whose epochs
+            were of another length while a schedule counts iterations.
 
     Example::
 
@@ -92,6 +99,8 @@ class ExactResumeHook(Hook):
             if self.terms is None:  # runner.resume() before runner.train().
                 self.before_run(runner)
             check_resumable(checkpoint, self.terms, isinstance(runner, Runner))
+            check_epoch_length(checkpoint['meta'].get(LENGTH), runner)
+            warn_of_kept_settings(checkpoint, runner)
             self.loaded = {'states': checkpoint.get(STATES), **checkpoint['meta']}
 
     def before_train(self, runner: Runner) -> None:
@@ -106,7 +115,7 @@ class ExactResumeHook(Hook):
             return
         restore_states(self.loaded['states'])
         self.validated = self.loaded.get(VALIDATED, _progress(loop))
-        same_length = self.loaded.get(LENGTH) == _length(loop.dataloader)
+        same_length = self.loaded.get(LENGTH) == epoch_length(loop.dataloader)
         self.loaded = None
         if self.validated != _progress(loop) and _validation_is_due(runner):
             runner.logger.info('The validation that was due at the checkpoint is run first.')
@@ -187,80 +196,8 @@ class ExactResumeHook(Hook):
         checkpoint[STATES] = self.gathered or [current_states()]
         checkpoint['meta'][TERMS] = self.terms
         checkpoint['meta'][VALIDATED] = self.validated
-        checkpoint['meta'][LENGTH] = _length(runner.train_loop.dataloader)
+        checkpoint['meta'][LENGTH] = epoch_length(runner.train_loop.dataloader)
         self.gathered = None
-
-
-def distill_terms(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """Type and options of each term that a model's distiller adds to the loss, by name.
-
-    Args:
-        model: any model; one without a distiller has none.
-    """
-    losses = getattr(getattr(model, 'distiller', None), 'distill_losses', None)
-    return {
-        name: {'type': type(loss).__name__, **_options(loss)}
-        for name, loss in (losses.items() if isinstance(losses, nn.ModuleDict) else ())
-    }
-
-
-def check_resumable(checkpoint: dict, terms: dict[str, dict], needs_optimizer: bool) -> None:
-    """Refuses a checkpoint that this run cannot go on from, and warns of other options.
-
-    Args:
-        checkpoint: what was loaded.
-        terms: those of this run; see :func:`distill_terms`.
-        needs_optimizer: whether the checkpoint holds the optimizer too.
-
-    Raises:
-        ConfigError: it is none of a training, or its terms have other names or types.
-    """
-    meta = checkpoint.get('meta') or {}
-    missing = [
-        key
-        for key, there in (
-            ('meta.epoch', 'epoch' in meta),
-            ('meta.iter', 'iter' in meta),
-            ('message_hub', 'message_hub' in checkpoint),
-            ('optimizer', 'optimizer' in checkpoint or not needs_optimizer),
-        )
-        if not there
-    ]
-    if missing:
-        raise ConfigError(
-            f'a training cannot be resumed from this checkpoint, it has no {", ".join(missing)}: '
-            'it holds weights for use, as the best checkpoint does. Resume from an epoch_N.pth or '
-            'iter_N.pth, or start a training from its weights by load_from'
-        )
-    before = meta.get(TERMS)
-    if before is None:  # Saved without this hook: the log knows the names.
-        logged = checkpoint['message_hub'].get('log_scalars', {})
-        start = 'train/distill.'
-        before = {key[len(start) :]: {} for key in logged if key.startswith(start)}
-        differ = before.keys() != terms.keys()
-    else:
-        differ = {name: term['type'] for name, term in before.items()} != {
-            name: term['type'] for name, term in terms.items()
-        }
-    if differ:
-        raise ConfigError(
-            f'the run that was stopped had the distillation terms {_names(before)}, and this one '
-            f'has {_names(terms)}: resume with the config and the options, such as --rank-loss, '
-            'that it was started with'
-        )
-    for name, term in before.items():
-        changed = [
-            f'{option}={terms[name].get(option)!r} in place of {term.get(option)!r}'
-            for option in (term.keys() | terms[name].keys() if term else ())
-            if term.get(option) != terms[name].get(option)
-        ]
-        if changed:
-            print_log(
-                f'The term {name} of the resumed run has {", ".join(sorted(changed))}: if that is '
-                'not meant, resume with the options that it was started with',
-                'current',
-                logging.WARNING,
-            )
 
 
 def current_states() -> dict[str, Any]:
@@ -441,14 +378,6 @@ def _loads_lazily(loader: DataLoader) -> bool:
     return loader.num_workers == 0 and not isinstance(loader.dataset, IterableDataset)
 
 
-def _length(loader: DataLoader) -> int | None:
-    """Batches of an epoch, where the dataset knows its length."""
-    try:
-        return len(loader)
-    except TypeError:
-        return None
-
-
 def _progress(loop) -> int:
     """What the loop counts its validations by."""
     return loop.iter if isinstance(loop, IterBasedTrainLoop) else loop.epoch
@@ -464,18 +393,3 @@ def _validation_is_due(runner: Runner) -> bool:
     step = bisect.bisect(loop.dynamic_milestones, progress + 1)
     interval = loop.dynamic_intervals[step - 1]
     return progress >= loop.val_begin and (progress % interval == 0 or progress == end)
-
-
-def _options(loss: nn.Module) -> dict[str, Any]:
-    """The arguments that a loss and the losses inside it were built with, as far as they tell."""
-    return {
-        f'{part}.{name}' if part else name: value
-        for part, module in loss.named_modules()
-        for name in inspect.signature(type(module).__init__).parameters
-        if isinstance(value := vars(module).get(name, ()), bool | int | float | str | None)
-    }
-
-
-def _names(terms: dict[str, dict]) -> str:
-    named = [f'{name} ({term["type"]})' if term else name for name, term in terms.items()]
-    return ', '.join(named) or 'none'
