@@ -30,7 +30,8 @@ def kendall_tau(
     Equal to ``scipy.stats.kendalltau(..., variant='b')``.
 
     Args:
-        preds_S: student logits, (N, C), (N, C, ...) or, with ``dim=-1``, (..., C), floating point.
+        preds_S: student logits, (N, C), (N, C, ...) or, with ``dim=-1``, (..., C): floating point,
+            or integers, such as ranks or votes, which are told apart up to 2**53.
         preds_T: teacher logits, same shape and device.
         dim: the dimension of the classes.
         class_mask: bool, (C,) or the shape of ``preds_S``: which classes count. The others are
@@ -45,12 +46,14 @@ def kendall_tau(
         is constant, has a single class that counts or holds a NaN.
 
     Raises:
-        TypeError: not a tensor, or a ``class_mask`` that is not bool.
+        TypeError: not a tensor, complex numbers, or a ``class_mask`` that is not bool.
         ValueError: shapes or devices that differ, or no such ``dim``.
     """
     for name, preds in (('preds_S', preds_S), ('preds_T', preds_T)):
         if not isinstance(preds, Tensor):
             raise TypeError(f'{name} must be a torch.Tensor, got {type(preds).__name__}')
+        if preds.is_complex():
+            raise TypeError(f'{name} must hold numbers that have an order, got {preds.dtype}')
     if preds_S.shape != preds_T.shape or preds_S.device != preds_T.device:
         raise ValueError(
             'preds_S and preds_T must have the same shape and device, got '
@@ -81,7 +84,10 @@ def _tau_of_rows(rows_S: Tensor, rows_T: Tensor) -> Tensor:
     num_classes = rows_S.shape[1]
     tau = torch.full((rows_S.shape[0],), math.nan, dtype=torch.float64, device=rows_S.device)
     if num_classes > 1 and len(tau):
-        dtype = torch.promote_types(torch.promote_types(rows_S.dtype, rows_T.dtype), torch.float32)
+        # float32 would make ties of integers beyond 2**24.
+        least = torch.float32 if rows_S.is_floating_point() else torch.float64
+        least = least if rows_T.is_floating_point() else torch.float64
+        dtype = torch.promote_types(torch.promote_types(rows_S.dtype, rows_T.dtype), least)
         rows_S, rows_T = (rows.to(dtype).contiguous() for rows in (rows_S, rows_T))
         if numba_cpu.unavailable(tau.device, dtype, num_classes, 'product') is None:
             numba_cpu.tau_b(rows_S, rows_T, tau)
