@@ -97,7 +97,7 @@ def _tau_of_rows(rows_S: Tensor, rows_T: Tensor) -> Tensor:
             for first in range(0, len(tau), size):
                 part = slice(first, first + size)
                 tau[part] = _tau_b(rows_S[part], rows_T[part])
-    return tau
+    return tau.clamp(-1, 1)  # Which rounding leaves by 2e-16.
 
 
 def _tau_b(rows_S: Tensor, rows_T: Tensor) -> Tensor:

