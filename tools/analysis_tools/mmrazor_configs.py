@@ -21,6 +21,7 @@ import tempfile
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 
@@ -29,6 +30,11 @@ from mmkendall import compat
 HEADER = '| config | loads | --rank-loss | trains | what it says |\n|---|---|---|---|---|'
 OPERATORS = ('mmdet', 'mmdet3d', 'mmseg')
 TIMEOUT = 900
+# COCO's category ids of its 80 classes have these gaps.
+GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+WIDTH, HEIGHT = 128, 96
+# Where the images are, of which those of the data set itself are large.
+LARGE = ('data/coco', 'data/cityscapes')
 
 
 def config_names() -> list[str]:
@@ -74,6 +80,71 @@ def write_images(root: Path) -> None:
             (root / 'data' / folder / name).write_bytes(pickle.dumps(kind))
 
 
+def write_coco(root: Path) -> None:
+    """Two images to train and two to validate, with two boxes each, as COCO has them."""
+    import cv2
+    from mmdet.datasets import CocoDataset
+
+    (root / 'annotations').mkdir(parents=True)
+    ids = [index for index in range(1, 91) if index not in GAPS]
+    names = CocoDataset.METAINFO['classes']
+    rng = np.random.default_rng(0)
+    for split in ('train2017', 'val2017'):
+        (root / split).mkdir()
+        images, annotations = [], []
+        for image_id in (1, 2):
+            pixels = rng.integers(0, 90, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+            for left, top, side in ((8, 12, 40), (60, 20, 64)):
+                category = int(rng.choice(ids))
+                pixels[top : top + side, left : left + side] = rng.integers(100, 255, 3)
+                right, bottom = left + side, top + side
+                annotations.append(
+                    {
+                        'id': len(annotations) + 1,
+                        'image_id': image_id,
+                        'category_id': category,
+                        'bbox': [left, top, side, side],
+                        'area': side * side,
+                        'iscrowd': 0,
+                        'segmentation': [[left, top, right, top, right, bottom, left, bottom]],
+                    }
+                )
+            file = f'{image_id:012d}.jpg'
+            cv2.imwrite(str(root / split / file), pixels)
+            images.append({'id': image_id, 'file_name': file, 'width': WIDTH, 'height': HEIGHT})
+        content = {
+            'info': {},
+            'licenses': [],
+            'images': images,
+            'annotations': annotations,
+            'categories': [
+                {'id': index, 'name': name, 'supercategory': 'thing'}
+                for index, name in zip(ids, names, strict=True)
+            ],
+        }
+        (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+
+
+def write_cityscapes(root: Path) -> None:
+    """Two images to train and two to validate in Cityscapes' folders, under its names."""
+    import cv2
+
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for folder in ('leftImg8bit', 'gtFine'):
+            (root / folder / split / 'aachen').mkdir(parents=True)
+        for index in range(2):
+            stem = f'aachen_{index:06d}_000019'
+            # Blocks of 16 x 16 pixels, each of one class and of the color of that class.
+            labels = rng.integers(0, 19, (4, 8), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+            labels[:2] = 255  # ignored
+            image = np.stack([labels * 13, 255 - labels * 13, labels * 7], axis=2)
+            folder = root / 'leftImg8bit' / split / 'aachen'
+            cv2.imwrite(str(folder / f'{stem}_leftImg8bit.png'), image.astype(np.uint8))
+            folder = root / 'gtFine' / split / 'aachen'
+            cv2.imwrite(str(folder / f'{stem}_gtFine_labelTrainIds.png'), labels)
+
+
 def offline(node) -> None:
     """Takes out what would be downloaded, wherever it stands in a config."""
     if isinstance(node, dict):
@@ -82,8 +153,6 @@ def offline(node) -> None:
         node.pop('ckpt_path', None)
         if node.get('teacher_ckpt') is not None:
             node['teacher_ckpt'] = None
-        if isinstance(node.get('init_cfg'), dict) and node['init_cfg'].get('type') == 'Pretrained':
-            node['init_cfg'] = None
     for child in node.values() if isinstance(node, dict) else node:
         if isinstance(child, (dict, list)):
             offline(child)
@@ -103,15 +172,25 @@ def shorten(cfg) -> None:
     if dataset.type.endswith('ImageNet'):
         dataset.pop('split', None)
         dataset.update(ann_file='meta/train.txt', data_prefix='train')
-    if cfg.train_cfg.get('by_epoch', True):
-        cfg.train_cfg.max_epochs = 1
-    else:
+    if (dataset.get('data_root') or '').rstrip('/') in LARGE:
+        for transform in dataset.pipeline:
+            for key, small in (('scale', (2 * WIDTH, 2 * HEIGHT)), ('crop_size', (64, 64))):
+                if key in transform:
+                    transform[key] = small
+    if 'max_iters' in cfg.train_cfg:
         cfg.train_cfg.max_iters = 2
+    else:
+        cfg.train_cfg.max_epochs = 1
     for part in ('val', 'test'):
         cfg[f'{part}_cfg'] = cfg[f'{part}_dataloader'] = cfg[f'{part}_evaluator'] = None
     # It draws subnets after the training until one has the wanted size, which may take hours.
+    # The other draws the images of a validation.
     hooks = cfg.get('custom_hooks') or []
-    cfg.custom_hooks = [hook for hook in hooks if not hook.type.endswith('DMCPSubnetHook')]
+    left_out = ('DMCPSubnetHook', 'RazorVisualizationHook')
+    cfg.custom_hooks = [hook for hook in hooks if not hook.type.endswith(left_out)]
+    for name, hook in cfg.default_hooks.items():
+        if hook.type.endswith(left_out):
+            cfg.default_hooks[name] = None
     cfg.param_scheduler = None
     cfg.default_hooks.logger.interval = 1
     cfg.work_dir, cfg.log_level = 'work_dirs', 'ERROR'
@@ -119,12 +198,15 @@ def shorten(cfg) -> None:
 
 def try_config(name: str) -> dict[str, str]:
     """What becomes of one config, in the folder of the images: yes or no, and why not."""
+    from mmengine.model import PretrainedInit
     from mmengine.runner import Runner
     from mmpretrain.datasets import CIFAR10, CIFAR100
 
     from mmkendall.engine.distill_config import ConfigError, add_rank_loss, load_config
 
     result = dict.fromkeys(('loads', 'rank', 'trains'), 'no')
+    # Also in a config that another one names by its path.
+    PretrainedInit.__call__ = lambda self, module: None
     # Other files than the data set's own: no checksum is asked of them.
     CIFAR10.train_list, CIFAR100.train_list = [['data_batch_1', None]], [['train', None]]
     CIFAR10.test_list, CIFAR100.test_list = [['test_batch', None]], [['test', None]]
@@ -149,6 +231,9 @@ def try_config(name: str) -> dict[str, str]:
             result['trains'] = 'yes'
         else:
             said.append(f'no finite {wanted} among {", ".join(logged)}')
+    except URLError:
+        result['trains'] = 'not tried'
+        said.append('its network fetches weights by itself, and nothing is downloaded')
     except Exception as error:  # Whatever it is, it goes into the table.
         said.append(f'{type(error).__name__}: {error}')
     result['says'] = '; '.join(' '.join(text.split()) for text in said)
@@ -157,9 +242,13 @@ def try_config(name: str) -> dict[str, str]:
 
 def try_in_process(name: str, folder: Path) -> dict[str, str]:
     """The same from a process of its own, which may end as it likes."""
-    if name.split('/')[1] in OPERATORS and find_spec('mmcv._ext') is None:
-        says = "needs mmcv's operators (docs/detection.md), which are not installed"
-        return dict(loads='not tried', rank='not tried', trains='not tried', says=says)
+    package = name.split('/')[1]
+    if package in OPERATORS:
+        says = '' if find_spec(package) else f'{package} is not installed'
+        if find_spec('mmcv._ext') is None:
+            says = "needs mmcv's operators (docs/detection.md), which are not installed"
+        if says:
+            return dict(loads='not tried', rank='not tried', trains='not tried', says=says)
     command = [sys.executable, str(Path(__file__).resolve()), '--one', name]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False
@@ -202,12 +291,19 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder))
+        if find_spec('mmdet') is not None:
+            write_coco(Path(folder) / 'data' / 'coco')
+        write_cityscapes(Path(folder) / 'data' / 'cityscapes')
         for name in names:
             rows.append(as_row(name, try_in_process(name, Path(folder))))
             print(rows[-1], flush=True)
     if args.output:
         path = Path(args.output)
         before = path.read_text().split('| config |')[0] if path.exists() else ''
+        if args.names and path.exists():  # The others stay as they are.
+            tried = {row.split()[1]: row for row in rows}
+            lines = [line for line in path.read_text().splitlines() if '.py |' in line]
+            rows = [tried.get(line.split()[1], line) for line in lines]
         path.write_text('\n'.join([before + HEADER, *rows]) + '\n')
     return 0
 
