@@ -1,14 +1,30 @@
-"""Plain torch functions: the ranking loss, the exact coefficient, and what the loss can see."""
+"""Plain torch functions, which need nothing but torch.
 
+Losses on logits (N, C): :func:`kendall_rank_loss`, :func:`dkd_loss`, :func:`ctkd_loss`,
+:func:`mlkd_loss`, :func:`dist_loss`; z-scores for any of them: :func:`standardize`. How alike two
+rankings are: :func:`kendall_tau`. What the ranking loss can see: :func:`live_pair_share`,
+:func:`pair_shares`.
+"""
+
+from mmkendall.functional.ctkd import ctkd_loss
 from mmkendall.functional.diagnostics import PairShares, live_pair_share, pair_shares
+from mmkendall.functional.dist import dist_loss
+from mmkendall.functional.dkd import dkd_loss
+from mmkendall.functional.mlkd import mlkd_loss
 from mmkendall.functional.rank_loss import SURROGATES, kendall_rank_loss
+from mmkendall.functional.standardize import standardize
 from mmkendall.functional.tau import kendall_tau
 
 __all__ = [
     'SURROGATES',
     'PairShares',
+    'ctkd_loss',
+    'dist_loss',
+    'dkd_loss',
     'kendall_rank_loss',
     'kendall_tau',
     'live_pair_share',
+    'mlkd_loss',
     'pair_shares',
+    'standardize',
 ]

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+REDUCTIONS = ('none', 'mean', 'sum')
+
 
 def check_positive(**options: float) -> None:
     """Raises ValueError for an option that is no positive, finite number."""
@@ -38,6 +40,19 @@ def check_same_shape(preds_S: Tensor, preds_T: Tensor) -> None:
             'is 1 whatever its logit is, so this loss would be 0 for ever: take a loss on the '
             'logit itself or on its sigmoid'
         )
+
+
+def check_reduction(reduction: str) -> None:
+    """Raises ValueError for a reduction that there is not."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
+
+
+def reduced(losses: Tensor, reduction: str) -> Tensor:
+    """Losses of rows as they are, their sum, or their mean."""
+    if reduction == 'mean':
+        return mean_over_rows(losses)
+    return losses.sum() if reduction == 'sum' else losses
 
 
 def mean_over_rows(losses: Tensor) -> Tensor:

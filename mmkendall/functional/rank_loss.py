@@ -10,12 +10,12 @@ from torch import Tensor
 
 from mmkendall.functional.backends import BACKENDS
 from mmkendall.functional.backends.reference import zero_or_nan
+from mmkendall.functional.checks import check_reduction
 from mmkendall.functional.classes import check_class_mask, counted_classes, made_finite
 from mmkendall.functional.operator import RankLoss, needs_operator
 from mmkendall.functional.standardize import standardize as standardize_counted
 
 SURROGATES = ('product', 'diffkendall', 'hard_teacher')
-REDUCTIONS = ('none', 'mean', 'sum')
 
 
 def kendall_rank_loss(
@@ -279,8 +279,7 @@ def check_options(
         raise ValueError(f'steepness must be positive and finite, got {steepness}')
     if surrogate not in SURROGATES:
         raise ValueError(f'surrogate must be one of {SURROGATES}, got {surrogate!r}')
-    if reduction not in REDUCTIONS:
-        raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
+    check_reduction(reduction)
     for name, value in (('standardize', standardize), ('compute_value', compute_value)):
         if value is not True and value is not False:
             raise TypeError(f'{name} must be a bool, got {type(value).__name__}')

@@ -4,32 +4,22 @@ import warnings
 
 from torch import Tensor, nn
 
-from mmkendall.functional.standardize import standardize
-from mmkendall.models.losses.checks import at_least_float32
+from mmkendall.functional import standardize
 from mmkendall.registry import MODELS
 
 
 @MODELS.register_module()
 class LogitStandardization(nn.Module):
-    r"""A connector that turns logits into z-scores over the classes, for any logit loss behind it.
+    """A connector that turns logits into z-scores over the classes, for any logit loss behind it.
 
-    .. math::
-        Z(z) = (z - \bar z) / \sigma(z), \qquad
-        \sigma(z) = \sqrt{\tfrac{1}{C} \sum_c (z_c - \bar z)^2}
-
-    Source: Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, Algorithm 1.
-    The base temperature is that of the loss behind the connector (2 for most of the paper's
-    pairs). Both the student's and the teacher's record need it. A constant row becomes zeros. A
-    minus infinity, as of a masked class, stays one and is in neither mean nor deviation.
+    It is :func:`mmkendall.functional.standardize`, which says what it does. Both the student's and
+    the teacher's record need it.
 
     Args:
-        unbiased: divide by C - 1 in place of C, as the authors' published code does. Defaults to
-            False.
-        dim: the dimension of the classes. Defaults to 1.
+        unbiased, dim: as in the function. Default to False and 1.
 
     Shape:
-        - input: floating point, (N, C) or (N, C, ...), C of 2 at least; N may be 0.
-        - output: the same shape; float64 for float64, else float32.
+        (N, C) or (N, C, ...), C of 2 at least; N may be 0.
 
     Raises:
         ValueError: fewer than two classes, when it is called. Two are warned of: their z-scores
@@ -65,4 +55,4 @@ class LogitStandardization(nn.Module):
                 'whatever their logits are, so no loss behind it can teach: leave it out',
                 stacklevel=2,
             )
-        return standardize(at_least_float32(logits), self.dim, self.unbiased)
+        return standardize(logits, self.dim, self.unbiased)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor
 
-from mmkendall.models.losses.checks import check_not_negative
+from mmkendall.functional.checks import check_not_negative
 from mmkendall.models.losses.logit_losses import (
     LOGIT_LOSSES,
     divides_by_classes,

@@ -6,36 +6,26 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from mmkendall.models.losses.checks import (
-    at_least_float32,
-    check_not_negative,
-    check_positive,
-    check_same_shape,
-    kl_divergence,
-    log_softmax,
-    mean_over_rows,
-)
+from mmkendall.functional import ctkd_loss
+from mmkendall.functional.checks import check_not_negative, check_positive
 from mmkendall.models.losses.ramp import check_ramp, ramp_share
 from mmkendall.registry import MODELS
 
 
 @MODELS.register_module()
 class CTKDLoss(nn.Module):
-    r"""Curriculum temperature: KD whose one temperature is learned against the student.
+    r"""Curriculum temperature: :func:`mmkendall.functional.ctkd_loss` with what it learns.
 
     .. math::
-        L = T^2\, \mathrm{KL}(\mathrm{softmax}(t/T) \| \mathrm{softmax}(s/T)), \qquad
         T = T_{min} + T_{range}\, \sigma(\theta)
 
-    The student descends on L and :math:`\theta` climbs on it: between them the gradient is
-    multiplied by :math:`-\lambda`. :math:`\lambda` rises over the first epochs,
+    The reversal of the gradient of :math:`\theta` rises over the first epochs,
 
     .. math::
         \lambda_e = \frac{\lambda_{max}}{2} (1 - \cos(\pi \min(e / E, 1))), \qquad e = 1, 2, ...
 
-    Source: Li et al., "Curriculum Temperature for Knowledge Distillation", AAAI 2023, the global
-    temperature (section 3.2, Eq. 6) and the cosine schedule (Eq. 8); the defaults are those of
-    the authors' published commands.
+    which is the cosine schedule of the paper, Eq. 8; the defaults are those of the authors'
+    published commands.
 
     The temperature is a parameter of the distiller, so the run's optimizer trains it, with the
     run's weight decay unless ``paramwise_cfg`` says otherwise. A run logs it as ``temperature``.
@@ -51,9 +41,7 @@ class CTKDLoss(nn.Module):
         teacher_detach: keep the gradient from the teacher. Defaults to True.
 
     Shape:
-        - preds_S, preds_T: (N, C), C of 2 at least. A class that is minus infinity in the teacher,
-          in the student too or not, adds nothing.
-        - output: scalar, the mean over the batch; 0 for N = 0.
+        As in the function.
 
     Raises:
         ValueError: an option out of its range, when it is built; shapes that don't fit or a single
@@ -104,28 +92,12 @@ class CTKDLoss(nn.Module):
         return self.temperature_min + self.temperature_range * self.theta.sigmoid()
 
     def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """The weighted loss; see the class for shapes."""
-        check_same_shape(preds_S, preds_T)
+        """The weighted loss."""
         if self.teacher_detach:
             preds_T = preds_T.detach()
-        preds_S, preds_T = at_least_float32(preds_S), at_least_float32(preds_T)
-        temperature = _ReverseGradient.apply(self.temperature, self.reversal)
-        log_S, log_T = (log_softmax(preds, temperature) for preds in (preds_S, preds_T))
-        loss = mean_over_rows(kl_divergence(log_S, log_T))
+        temperature = self.temperature
+        loss = ctkd_loss(preds_S, preds_T, temperature, self.reversal)
         hub = MessageHub.get_current_instance()
         if hub.get_info('loop_stage') == 'train':
             hub.update_scalar('train/temperature', temperature.item())
-        return self.loss_weight * temperature**2 * loss
-
-
-class _ReverseGradient(torch.autograd.Function):
-    """The identity, with a gradient of ``-strength``."""
-
-    @staticmethod
-    def forward(ctx, x, strength):
-        ctx.strength = strength
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        return -ctx.strength * grad, None
+        return self.loss_weight * loss

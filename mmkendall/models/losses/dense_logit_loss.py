@@ -6,7 +6,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from mmkendall.models.losses.checks import at_least_float32
+from mmkendall.functional.checks import at_least_float32
 from mmkendall.models.losses.kendall_rank_loss import KendallRankLoss
 from mmkendall.models.losses.logit_losses import LOGIT_LOSSES
 from mmkendall.registry import MODELS

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mmkendall.functional import kendall_rank_loss
+from mmkendall.functional.checks import at_least_float32, check_not_negative
 from mmkendall.functional.classes import check_class_mask
 from mmkendall.functional.rank_loss import check_options, num_selected_classes
-from mmkendall.models.losses.checks import at_least_float32, check_not_negative
 from mmkendall.models.losses.gather_rows import gather_rows
 from mmkendall.registry import MODELS
 

@@ -1,0 +1,193 @@
+"""The losses on probabilities: their definitions in float64, and the modules that configs name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+from mmrazor.models.losses import DISTLoss
+
+from mmkendall.functional import ctkd_loss, dist_loss, dkd_loss, mlkd_loss, standardize
+
+SHAPES = [(1, 2), (5, 7), (8, 100)]
+LABELLED = (dkd_loss,)
+LOSSES = (ctkd_loss, dist_loss, dkd_loss, mlkd_loss)
+
+
+def draw(shape, dtype=torch.float64):
+    """Logits of student and teacher, and labels."""
+    preds = 3 * torch.randn(2, *shape, dtype=torch.float64)
+    return (*preds.to(dtype).unbind(), torch.randint(shape[1], shape[:1]))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def divergence(p: np.ndarray, q: np.ndarray) -> float:
+    """KL(p || q) of one row."""
+    return float((p * np.log(p / q)).sum())
+
+
+def dkd_by_hand(student, teacher, labels, temperature=4.0, alpha=1.0, beta=8.0):
+    rows = []
+    for s, t, label in zip(student.numpy(), teacher.numpy(), labels.tolist(), strict=True):
+        p_S, p_T = softmax(s / temperature), softmax(t / temperature)
+        binary = [np.array([p[label], 1 - p[label]]) for p in (p_T, p_S)]
+        others = [np.delete(p, label) / (1 - p[label]) for p in (p_T, p_S)]
+        rows.append(alpha * divergence(*binary) + beta * divergence(*others))
+    return temperature**2 * np.array(rows)
+
+
+def kd_by_hand(student, teacher, temperature):
+    rows = [
+        divergence(softmax(t / temperature), softmax(s / temperature))
+        for s, t in zip(student.numpy(), teacher.numpy(), strict=True)
+    ]
+    return temperature**2 * np.mean(rows)
+
+
+def mlkd_by_hand(student, teacher, temperatures):
+    total = 0.0
+    for temperature in temperatures:
+        total += kd_by_hand(student, teacher, temperature)
+        p_S, p_T = (softmax(preds.numpy() / temperature) for preds in (student, teacher))
+        total += np.square(p_T @ p_T.T - p_S @ p_S.T).sum() / p_S.shape[0]
+        total += np.square(p_T.T @ p_T - p_S.T @ p_S).sum() / p_S.shape[1]
+    return total
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_dkd(shape):
+    student, teacher, labels = draw(shape)
+    expected = dkd_by_hand(student, teacher, labels, 2.0, 0.5, 3.0)
+    found = dkd_loss(student, teacher, labels, 2.0, 0.5, 3.0, reduction='none')
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+    assert dkd_loss(student, teacher, labels, 2.0, 0.5, 3.0).item() == pytest.approx(
+        expected.mean(), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_ctkd(shape):
+    student, teacher, _ = draw(shape)
+    temperature = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    student.requires_grad_()
+    loss = ctkd_loss(student, teacher, temperature, reversal=0.25)
+    loss.backward()
+    student = student.detach()
+    assert loss.item() == pytest.approx(kd_by_hand(student, teacher, 3.0), rel=1e-9)
+    slope = (kd_by_hand(student, teacher, 3.001) - kd_by_hand(student, teacher, 2.999)) / 0.002
+    assert temperature.grad.item() == pytest.approx(-0.25 * slope, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_mlkd(shape):
+    student, teacher, _ = draw(shape)
+    other, another, _ = draw(shape)
+    expected = mlkd_by_hand(student, teacher, (2.0, 5.0)) + mlkd_by_hand(
+        other, another, (2.0, 5.0)
+    )
+    views = torch.cat([student, other]), torch.cat([teacher, another])
+    assert mlkd_loss(*views, (2.0, 5.0), num_views=2).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize('shape', [(5, 7), (8, 100)])
+def test_dist(shape):
+    student, teacher, _ = draw(shape)
+    p_S, p_T = (softmax(preds.numpy() / 2) for preds in (student, teacher))
+    inter = np.mean([1 - np.corrcoef(s, t)[0, 1] for s, t in zip(p_S, p_T, strict=True)])
+    intra = np.mean([1 - np.corrcoef(s, t)[0, 1] for s, t in zip(p_S.T, p_T.T, strict=True)])
+    found = dist_loss(student, teacher, 0.5, 2.0, 2.0)
+    assert found.item() == pytest.approx(4 * (0.5 * inter + 2 * intra), rel=1e-5)
+    theirs = DISTLoss(0.5, 2.0, tau=2.0)(student, teacher)
+    torch.testing.assert_close(found, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize('function', [ctkd_loss, dkd_loss, mlkd_loss])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
+def test_the_modules_are_the_functions(function, dtype):
+    """To the bit, gradients too."""
+    student, teacher, labels = draw((6, 9), dtype)
+    name = f'mmkendall.{function.__name__.partition("_")[0].upper()}Loss'
+    module = MODELS.build(dict(type=name))
+    if function is dkd_loss:
+        arguments, options = (labels,), {}
+        module.warmup_epochs = 0
+    elif function is ctkd_loss:
+        arguments, options = (module.temperature.detach(),), dict(reversal=module.reversal)
+    else:
+        arguments, options = (), dict(num_views=2)
+    results = []
+    for compute in (
+        lambda preds: function(preds, teacher, *arguments, **options),
+        lambda preds: module(preds, teacher, *((labels,) if function is dkd_loss else ())),
+    ):
+        preds = student.clone().requires_grad_()
+        loss = compute(preds)
+        loss.backward()
+        results.append((loss.detach(), preds.grad))
+    for found, expected in zip(*results, strict=True):
+        assert torch.equal(found, expected)
+
+
+def call(function, student, teacher, labels):
+    if function is ctkd_loss:
+        return function(student, teacher, torch.tensor(4.0))
+    return (
+        function(student, teacher, labels) if function in LABELLED else function(student, teacher)
+    )
+
+
+@pytest.mark.parametrize('function', LOSSES)
+def test_no_rows_and_one_class(function):
+    student = torch.zeros(0, 5, requires_grad=True)
+    loss = call(function, student, torch.zeros(0, 5), torch.zeros(0, dtype=torch.long))
+    assert loss.item() == 0
+    loss.backward()
+    with pytest.raises(ValueError, match='have one class'):
+        call(function, torch.zeros(3, 1), torch.zeros(3, 1), torch.zeros(3, dtype=torch.long))
+
+
+@pytest.mark.parametrize('function', LOSSES)
+def test_masked_classes_and_constant_rows_have_finite_gradients(function):
+    student, teacher, labels = draw((4, 6), torch.float32)
+    labels[:] = 0
+    student[:, 4] = teacher[:, 4] = -torch.inf
+    student[2], teacher[2] = 1.0, 2.0
+    student.requires_grad_()
+    loss = call(function, student, teacher, labels)
+    loss.backward()
+    assert loss.isfinite()
+    assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ('function', 'option'),
+    [
+        (ctkd_loss, 'reversal'),
+        (dist_loss, 'temperature'),
+        (dist_loss, 'inter_weight'),
+        (dkd_loss, 'temperature'),
+        (dkd_loss, 'alpha'),
+        (mlkd_loss, 'num_views'),
+        (mlkd_loss, 'class_weight'),
+    ],
+)
+def test_options_out_of_range(function, option):
+    arguments = draw((4, 6))[: 3 if function in LABELLED else 2]
+    if function is ctkd_loss:
+        arguments = (*arguments, torch.tensor(4.0))
+    with pytest.raises(ValueError, match=f'{option} must be'):
+        function(*arguments, **{option: -1})
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+def test_z_scores(dtype):
+    logits = draw((4, 6), dtype)[0]
+    found, array = standardize(logits), logits.double().numpy()
+    assert found.dtype == torch.float32
+    expected = (array - array.mean(axis=1, keepdims=True)) / array.std(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
