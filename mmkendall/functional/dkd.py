@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmkendall.functional.checks import (
@@ -81,9 +82,11 @@ def dkd_loss(
 def _log_probabilities(
     preds: Tensor, gt_labels: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Of (target, not target), (N, 2), and of the other classes among themselves."""
+    """Of (target, not target), (N, 2), and of the other classes among themselves, (N, C)."""
     logits = preds / temperature
-    is_target = F.one_hot(gt_labels, logits.shape[1]).bool()
-    others = logits[~is_target].reshape(len(logits), logits.shape[1] - 1)
-    binary = torch.stack([logits[is_target], others.logsumexp(dim=1)], dim=1)
+    label = gt_labels.unsqueeze(1)
+    is_target = torch.arange(logits.shape[1], device=logits.device) == label
+    # The target is none of the others: a class that is minus infinity in both adds nothing.
+    others = logits.masked_fill(is_target, -math.inf)
+    binary = torch.stack([logits.gather(1, label).squeeze(1), others.logsumexp(dim=1)], dim=1)
     return binary.log_softmax(dim=1), others.log_softmax(dim=1)

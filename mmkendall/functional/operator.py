@@ -170,6 +170,19 @@ else:  # torch < 2.4 runs the same function, which torch.compile can't look thro
         return False
 
 
+if hasattr(torch, 'func') and hasattr(torch, 'compiler'):
+
+    def in_transform() -> bool:
+        """Whether a transform of torch.func, such as vmap, looks at the call."""
+        # A compiler, which has an answer to this itself, can't look through the second question.
+        return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+else:  # torch before 2.1
+
+    def in_transform() -> bool:
+        return False
+
+
 class RankLoss(torch.autograd.Function):
     """Losses (N,) of rows (N, C), or their mean, differentiable once."""
 

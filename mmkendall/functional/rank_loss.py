@@ -8,11 +8,11 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from mmkendall.functional.backends import BACKENDS
+from mmkendall.functional.backends import BACKENDS, reference
 from mmkendall.functional.backends.reference import zero_or_nan
 from mmkendall.functional.checks import check_reduction
 from mmkendall.functional.classes import check_class_mask, counted_classes, made_finite
-from mmkendall.functional.operator import RankLoss, needs_operator
+from mmkendall.functional.operator import RankLoss, in_transform, needs_operator
 from mmkendall.functional.standardize import standardize as standardize_counted
 
 SURROGATES = ('product', 'diffkendall', 'hard_teacher')
@@ -106,6 +106,9 @@ def kendall_rank_loss(
         rows that do not count and rows in which a logit does not vary take O(C) time.
 
         Rows in which different numbers of classes count are computed one number after the other.
+        Inside of a transform of ``torch.func`` (``grad``, ``vmap``, ``jacrev``) the definition is
+        computed, which takes O(N C^2) memory.
+
         On a GPU a call waits for its loss, to see whether it is NaN because of a minus infinity.
         Nothing may wait inside of a CUDA graph: there, such rows and rows with masked classes are
         NaN.
@@ -192,8 +195,13 @@ def _row_losses(
     """Losses (N,) of rows (N, C), or the mean of those that have a pair."""
     if rows_S.shape[1] < 2 or rows_S.shape[0] == 0:
         losses = zero_or_nan(*made_finite(rows_S, rows_T, steepness)[:2])
-    elif backend == 'reference':
-        losses = BACKENDS[backend].rank_loss(rows_S, rows_T, steepness, surrogate)
+    elif backend == 'reference' or in_transform():
+        if backend not in ('auto', 'reference'):
+            raise RuntimeError(
+                f'backend {backend!r} cannot run inside of a transform of torch.func: pass '
+                "backend='auto'"
+            )
+        losses = reference.rank_loss(rows_S, rows_T, steepness, surrogate)
         if not compute_value:
             losses = losses - losses.detach()
     else:
@@ -214,7 +222,7 @@ def _hide(hidden: Tensor, rows_S: Tensor, rows_T: Tensor) -> tuple[Tensor, Tenso
 
 def _may_hide(rows_T: Tensor) -> bool:
     """Whether the teacher has a minus infinity. True where asking would wait or break a graph."""
-    if rows_T.device.type != 'cpu' or needs_operator(rows_T):
+    if rows_T.device.type != 'cpu' or needs_operator(rows_T) or in_transform():
         return True
     # A NaN is greater than nothing, and may stand beside one.
     return rows_T.numel() > 0 and not rows_T.min().item() > -math.inf

@@ -191,3 +191,26 @@ def test_z_scores(dtype):
     assert found.dtype == torch.float32
     expected = (array - array.mean(axis=1, keepdims=True)) / array.std(axis=1, keepdims=True)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(torch, 'func'), reason='torch.func came with torch 2.0')
+@pytest.mark.parametrize('function', LOSSES)
+def test_under_transforms(function):
+    from torch.func import grad, jacrev, vmap
+
+    draws = [draw((4, 6)) for _ in range(3)]
+    student, teacher, labels = (torch.stack(each) for each in zip(*draws, strict=True))
+
+    def loss(preds_S, preds_T, gt_labels):
+        return call(function, preds_S, preds_T, gt_labels)
+
+    values, slopes = [], []
+    for arguments in zip(student, teacher, labels, strict=True):
+        preds = arguments[0].clone().requires_grad_()
+        value = loss(preds, *arguments[1:])
+        value.backward()
+        values.append(value.detach())
+        slopes.append(preds.grad)
+    torch.testing.assert_close(vmap(loss)(student, teacher, labels), torch.stack(values))
+    torch.testing.assert_close(vmap(grad(loss))(student, teacher, labels), torch.stack(slopes))
+    torch.testing.assert_close(jacrev(loss)(student[0], teacher[0], labels[0]), slopes[0])

@@ -188,3 +188,47 @@ def test_ddp_gives_the_gradient_of_the_whole_batch(tmp_path):
     model = nn.Linear(6, 12)
     kendall_rank_loss(model(batch), preds_T, 2.0).backward()
     torch.testing.assert_close(torch.load(result), model.weight.grad)
+
+
+TRANSFORMED = [
+    {},
+    {'topk': 4},
+    {'mink': 0.5, 'standardize': True},
+    {'reduction': 'sum', 'mask': torch.tensor([True, False, True, True])},
+    {'class_mask': torch.arange(9) < 6, 'standardize': True},
+]
+
+
+@pytest.mark.skipif(
+    not hasattr(torch, 'compiler'), reason='torch.func, and what tells it, are new'
+)
+@pytest.mark.parametrize('surrogate', SURROGATES)
+@pytest.mark.parametrize('options', TRANSFORMED)
+def test_under_transforms(surrogate, options):
+    """torch.func sees the definition, which any of its transforms can look through."""
+    from torch.func import grad, jacrev, vmap
+
+    def loss(preds_S, preds_T):
+        return kendall_rank_loss(preds_S, preds_T, 2.0, surrogate, **options)
+
+    pairs = [draw(4, 9, dtype=torch.float64, seed=seed) for seed in range(3)]
+    expected = [gradient(loss(*pair), pair[0]) for pair in pairs]
+    student, teacher = (
+        torch.stack([preds.detach() for preds in side]) for side in zip(*pairs, strict=True)
+    )
+    torch.testing.assert_close(
+        vmap(loss)(student, teacher), torch.stack([loss(*pair).detach() for pair in pairs])
+    )
+    torch.testing.assert_close(vmap(grad(loss))(student, teacher), torch.stack(expected))
+    torch.testing.assert_close(jacrev(loss)(student[0], teacher[0]), expected[0])
+
+
+@pytest.mark.skipif(
+    not hasattr(torch, 'compiler'), reason='torch.func, and what tells it, are new'
+)
+def test_a_named_backend_cannot_be_transformed():
+    preds_S, preds_T = draw(4, 9)
+    with pytest.raises(RuntimeError, match=r"'eager' cannot run inside of a transform.*'auto'"):
+        torch.func.grad(lambda preds: kendall_rank_loss(preds, preds_T, backend='eager'))(
+            preds_S.detach()
+        )

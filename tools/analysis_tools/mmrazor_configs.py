@@ -177,6 +177,10 @@ def shorten(cfg) -> None:
             for key, small in (('scale', (2 * WIDTH, 2 * HEIGHT)), ('crop_size', (64, 64))):
                 if key in transform:
                     transform[key] = small
+        for owner in (cfg, cfg.model, cfg.model.architecture):
+            preprocessor = owner.get('data_preprocessor')
+            if preprocessor and 'size' in preprocessor:
+                preprocessor.size = (64, 64)  # To which it pads.
     if 'max_iters' in cfg.train_cfg:
         cfg.train_cfg.max_iters = 2
     else:
