@@ -16,7 +16,7 @@ from mmkendall.compat.safe_loading import load
 
 from ..conftest import REPOSITORY, needs_mmdet, run_tool
 from ..test_configs.test_cifar100_trains import Witness
-from .conftest import HEIGHT, WIDTH, on_cityscapes, on_coco
+from .conftest import TOOL, on_cityscapes, on_coco
 
 needs_mmdet()
 
@@ -72,8 +72,8 @@ def small(cfg: Config) -> dict:
         options['model.architecture.train_cfg.rcnn.sampler.pos_fraction'] = 1.0
     changes = {
         'RandomFlip': dict(prob=0.0),
-        'RandomChoiceResize': dict(scales=[(WIDTH, HEIGHT)]),
-        'Resize': dict(scale=(WIDTH, HEIGHT)),
+        'RandomChoiceResize': dict(scales=[(TOOL.WIDTH, TOOL.HEIGHT)]),
+        'Resize': dict(scale=(TOOL.WIDTH, TOOL.HEIGHT)),
         'RandomResize': dict(scale=(128, 64), ratio_range=(1.0, 1.0)),
         'RandomCrop': dict(crop_size=(64, 128)),
     }

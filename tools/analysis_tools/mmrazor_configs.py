@@ -177,10 +177,6 @@ def shorten(cfg) -> None:
             for key, small in (('scale', (2 * WIDTH, 2 * HEIGHT)), ('crop_size', (64, 64))):
                 if key in transform:
                     transform[key] = small
-        for owner in (cfg, cfg.model, cfg.model.architecture):
-            preprocessor = owner.get('data_preprocessor')
-            if preprocessor and 'size' in preprocessor:
-                preprocessor.size = (64, 64)  # To which it pads.
     if 'max_iters' in cfg.train_cfg:
         cfg.train_cfg.max_iters = 2
     else:
@@ -227,6 +223,9 @@ def try_config(name: str) -> dict[str, str]:
             said.append(str(error).split(': it knows')[0])
         shorten(cfg)
         runner = Runner.from_cfg(cfg)
+        for module in runner.model.modules():  # Of a config that is named by its path.
+            if getattr(module, 'size', None) == (512, 1024):
+                module.size = (64, 64)  # To which images are padded.
         runner.train()
         logged = runner.message_hub.log_scalars
         wanted = 'loss_rank' if result['rank'] == 'yes' else 'loss'
