@@ -188,9 +188,9 @@ def shorten(cfg) -> None:
     hooks = cfg.get('custom_hooks') or []
     left_out = ('DMCPSubnetHook', 'RazorVisualizationHook')
     cfg.custom_hooks = [hook for hook in hooks if not hook.type.endswith(left_out)]
-    for name, hook in cfg.default_hooks.items():
+    for name, hook in list(cfg.default_hooks.items()):
         if hook.type.endswith(left_out):
-            cfg.default_hooks[name] = None
+            del cfg.default_hooks[name]
     cfg.param_scheduler = None
     cfg.default_hooks.logger.interval = 1
     cfg.work_dir, cfg.log_level = 'work_dirs', 'ERROR'
