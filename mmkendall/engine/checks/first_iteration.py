@@ -53,7 +53,7 @@ class FirstIteration(Hook):
         metainfo = getattr(dataset, 'metainfo', None)
         classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
         check_class_names(runner.cfg, self.of_teachers, classes)
-        check_picked_names(model.distiller, classes)
+        check_picked_names(runner.cfg, model.distiller, classes)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Puts the looks into the first forward."""

@@ -235,8 +235,10 @@ def check_class_names(
         )
 
 
-def check_picked_names(distiller: nn.Module, of_data: Any) -> None:
+def check_picked_names(cfg: Config, distiller: nn.Module, of_data: Any) -> None:
     """Raises ConfigError for classes that are picked by name and are not those of the data."""
+    if cfg.get(OTHER_CLASSES):
+        return
     for name, module in distiller.named_modules():
         picked = getattr(module, 'names', None) if isinstance(module, SelectClasses) else None
         if picked is None or not of_data or picked == tuple(of_data):
@@ -248,7 +250,8 @@ def check_picked_names(distiller: nn.Module, of_data: Any) -> None:
         shown = [repr(side[at]) if at < len(side) else 'none' for side in (picked, of_data)]
         raise ConfigError(
             f'{name}.classes must be those of the training data, in their order: class {at} is '
-            f'{shown[0]} there and {shown[1]} in the data'
+            f'{shown[0]} there and {shown[1]} in the data. If only the names differ, say so with '
+            f'{OTHER_CLASSES}=True'
         )
 
 
