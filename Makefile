@@ -130,8 +130,9 @@ demo-methods: $(READY) ## Train every method without and with ranking on the dig
 test: $(READY) ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
+# The kills alone take longer than any other test may before it is taken for one that hangs.
 test-trust: $(READY) ## Kill, stop and resume trainings in full; print what was tried and what was lost
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m trust tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m trust -o faulthandler_timeout=5400 tests
 
 # Without the wheel, and without the configs one by one: their networks and losses are built anyway.
 test-classic: $(CLASSIC_READY) ## Run the tests on torch 1.13 from Debian 12
