@@ -1,4 +1,4 @@
-"""mmengine reads a ``.pkl``, such as annotations or a config, with a pickle that may run anything.
+"""mmengine reads a ``.pkl``, such as annotations, with a pickle that may run anything.
 
 It is read by the list of :mod:`mmkendall.compat.safe_loading` instead, like checkpoints. The files
 of CIFAR, which mmpretrain reads by itself, it compares with their checksums first. Until mmengine

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -118,7 +118,7 @@ def check_epoch_length(before: int | None, runner: Runner) -> None:
     )
     by_iteration = {
         type(scheduler).__name__
-        for _, schedulers in _by_name(runner.param_schedulers)
+        for schedulers in _built_schedules(runner).values()
         for scheduler in schedulers
         if not getattr(scheduler, 'by_epoch', True)
     }
@@ -150,7 +150,7 @@ def warn_of_kept_settings(checkpoint: dict, runner: Runner) -> None:
         return
     replaced = [
         *_of_optimizers(runner.optim_wrapper, checkpoint.get('optimizer') or {}),
-        *_of_schedulers(runner.param_schedulers, checkpoint.get('param_schedulers') or []),
+        *_of_schedules(_built_schedules(runner), checkpoint.get('param_schedulers') or []),
     ]
     if replaced:
         print_log(
@@ -172,16 +172,16 @@ def _of_optimizers(wrapper: Any, states: dict) -> Iterator[str]:
     for now, before in zip(
         wrapper.optimizer.param_groups, states.get('param_groups') or [], strict=False
     ):
-        for key in now.keys() & before.keys() - {'params'}:
+        for key in sorted(now.keys() & before.keys() - {'params'}):
             # A schedule changes the value, and keeps what it began with.
             kept = f'initial_{key}' if f'initial_{key}' in now.keys() & before.keys() else key
             if not key.startswith('initial_') and now[kept] != before[kept]:
                 yield f'{key} {before[kept]} of the optimizer in place of {now[kept]}'
 
 
-def _of_schedulers(schedulers: Any, states: Any) -> Iterator[str]:
-    before = dict(_by_name(states))
-    for name, each in _by_name(schedulers):
+def _of_schedules(schedules: dict[str, list], states: Any) -> Iterator[str]:
+    before = _by_name(states)
+    for name, each in schedules.items():
         kept = before.get(name, [])
         if each and len(each) != len(kept):
             yield f'{len(kept)} schedules in place of {len(each)}'
@@ -198,11 +198,18 @@ def _of_schedulers(schedulers: Any, states: Any) -> Iterator[str]:
                     yield f'{key} {state[key]} of {kind.__name__} in place of {now[key]}'
 
 
-def _by_name(schedulers: Any) -> list[tuple[str, list]]:
+def _built_schedules(runner: Runner) -> dict[str, list]:
+    """The schedules of a run by name; none that is still a config, as before the training."""
+    return {
+        name: each
+        for name, each in _by_name(runner.param_schedulers).items()
+        if isinstance(each, list) and all(isinstance(one, _ParamScheduler) for one in each)
+    }
+
+
+def _by_name(schedules: Any) -> dict[str, Any]:
     """Schedules, or their states, by the optimizer's name where there are several."""
-    if isinstance(schedulers, dict):
-        return list(schedulers.items())
-    return [('', list(schedulers or []))]
+    return schedules if isinstance(schedules, dict) else {'': schedules or []}
 
 
 def _options(loss: nn.Module) -> dict[str, Any]:

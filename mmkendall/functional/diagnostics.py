@@ -49,7 +49,7 @@ def live_pair_share(
     rows = preds_S.detach().movedim(dim, -1).double()
     width = math.atanh(math.sqrt(1 - threshold)) / steepness
     ordered = rows.sort(dim=-1).values.contiguous()
-    # Nothing is closer to a minus infinity than itself, so that these come to no pair.
+    # A minus infinity plus a width still stands at place 0, so it comes to no pair.
     end = torch.searchsorted(ordered, ordered + width)
     index = torch.arange(1, rows.shape[-1] + 1, device=rows.device)
     live = (end - index).clamp(min=0).sum(dim=-1)

@@ -170,14 +170,14 @@ else:  # torch < 2.4 runs the same function, which torch.compile can't look thro
         return False
 
 
-if hasattr(torch, 'func') and hasattr(torch, 'compiler'):
+if hasattr(torch, 'func') and hasattr(getattr(torch, 'compiler', None), 'is_compiling'):
 
     def in_transform() -> bool:
         """Whether a transform of torch.func, such as vmap, looks at the call."""
         # A compiler, which has an answer to this itself, can't look through the second question.
         return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
-else:  # torch before 2.1
+else:  # An old torch, whose transforms refuse the operator by themselves.
 
     def in_transform() -> bool:
         return False

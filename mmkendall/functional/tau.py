@@ -84,10 +84,11 @@ def _tau_of_rows(rows_S: Tensor, rows_T: Tensor) -> Tensor:
     num_classes = rows_S.shape[1]
     tau = torch.full((rows_S.shape[0],), math.nan, dtype=torch.float64, device=rows_S.device)
     if num_classes > 1 and len(tau):
-        # float32 would make ties of integers beyond 2**24.
-        least = torch.float32 if rows_S.is_floating_point() else torch.float64
-        least = least if rows_T.is_floating_point() else torch.float64
-        dtype = torch.promote_types(torch.promote_types(rows_S.dtype, rows_T.dtype), least)
+        dtype = torch.float32
+        for rows in (rows_S, rows_T):
+            # float32 would make ties of integers beyond 2**24.
+            exact = rows.dtype if rows.is_floating_point() else torch.float64
+            dtype = torch.promote_types(dtype, exact)
         rows_S, rows_T = (rows.to(dtype).contiguous() for rows in (rows_S, rows_T))
         if numba_cpu.unavailable(tau.device, dtype, num_classes, 'product') is None:
             numba_cpu.tau_b(rows_S, rows_T, tau)

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 
 from mmkendall.compat import safe_loading
-from mmkendall.engine.distill_config import load_config
+from mmkendall.engine.distill_config import build_runner, load_config
 from mmkendall.engine.hooks import AtomicCheckpointHook, FiniteLossHook
 from mmkendall.engine.protected_run import add_guards, resume_command
 
@@ -280,6 +280,20 @@ def test_settings_that_the_checkpoint_replaces_are_said(train, capsys, two_epoch
     # It was to end after two epochs, and is resumed for three.
     assert 'T_max 6 of CosineAnnealingLR in place of 9' in line
     assert 'weight_decay' not in line
+
+
+def test_a_runner_can_be_resumed_before_it_trains(train, capsys, two_epochs):
+    """By its own method, in a script of a user's: its schedules are configs then."""
+    shutil.copytree(two_epochs, 'work')
+    write_config(Path.cwd(), images=48, length=2)
+    cfg = load_config('config.py')
+    cfg.work_dir, cfg.resume = 'again', True
+    cfg.custom_hooks = []  # mmengine's EMAHook would not let it.
+    capsys.readouterr()
+    runner = build_runner(cfg)
+    runner.resume('work/epoch_2.pth')
+    assert (runner.epoch, runner.iter) == (2, 6)
+    assert 'where the config has others' not in output(capsys)
 
 
 def test_nothing_to_resume_is_said(train, capsys):

@@ -75,3 +75,17 @@ def test_a_teacher_that_numbers_the_classes_otherwise_teaches(teacher, tmp_path)
     model.distiller.connectors['pick'].register_forward_hook(keep('picked'))
     runner.train()
     assert torch.equal(seen['picked'], seen['teacher'].flip(1))
+
+
+@pytest.mark.parametrize(
+    'options', [dict(classes=5), dict(classes='01'), dict(classes=['a'], of=5)]
+)
+def test_what_is_no_list(options):
+    with pytest.raises(TypeError, match=r'(classes|of) must be a list or tuple, got'):
+        MODELS.build(dict(type=TYPE, **options))
+
+
+def test_a_checkpoint_that_names_no_classes(tmp_path):
+    torch.save({'weight': torch.ones(1)}, tmp_path / 'plain.pth')
+    with pytest.raises(ValueError, match=r'plain\.pth. does not name its classes: pass of='):
+        MODELS.build(dict(type=TYPE, classes=['a'], of=str(tmp_path / 'plain.pth')))

@@ -302,10 +302,11 @@ def main() -> int:
             print(rows[-1], flush=True)
     if args.output:
         path = Path(args.output)
-        before = path.read_text().split('| config |')[0] if path.exists() else ''
-        if args.names and path.exists():  # The others stay as they are.
+        text = path.read_text() if path.exists() else ''
+        before = text.split('| config |')[0]
+        if args.names and text:  # The others stay as they are.
             tried = {row.split()[1]: row for row in rows}
-            lines = [line for line in path.read_text().splitlines() if '.py |' in line]
+            lines = [line for line in text.splitlines() if '.py |' in line]
             rows = [tried.get(line.split()[1], line) for line in lines]
         path.write_text('\n'.join([before + HEADER, *rows]) + '\n')
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os.path as osp
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from mmengine.config import Config
@@ -243,14 +244,11 @@ def check_picked_names(cfg: Config, distiller: nn.Module, of_data: Any) -> None:
         picked = getattr(module, 'names', None) if isinstance(module, SelectClasses) else None
         if picked is None or not of_data or picked == tuple(of_data):
             continue
-        at = next(
-            (i for i, pair in enumerate(zip(picked, of_data, strict=False)) if pair[0] != pair[1]),
-            min(len(picked), len(of_data)),
-        )
-        shown = [repr(side[at]) if at < len(side) else 'none' for side in (picked, of_data)]
+        pairs = enumerate(zip_longest(picked, of_data))
+        at, (ours, theirs) = next((at, pair) for at, pair in pairs if pair[0] != pair[1])
         raise ConfigError(
             f'{name}.classes must be those of the training data, in their order: class {at} is '
-            f'{shown[0]} there and {shown[1]} in the data. If only the names differ, say so with '
+            f'{ours!r} there and {theirs!r} in the data. If only the names differ, say so with '
             f'{OTHER_CLASSES}=True'
         )
 

@@ -344,7 +344,7 @@ def _pair_figures(
     """Shares of live pairs, of all pairs and of the wrong ones, as the loss ranks the logits."""
     preds_S, preds_T, dim = preds_S.float(), preds_T.float(), loss.dim % preds_S.dim()
     if loss.across == 'batch':
-        # The images are ranked, class by class: each mask says what the other one says else.
+        # The images are ranked, class by class: they are the columns, and the classes the rows.
         if class_mask is not None and class_mask.dim() == 2:
             hidden, class_mask = ~class_mask, None
             preds_S, preds_T = (

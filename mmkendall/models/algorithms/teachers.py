@@ -12,6 +12,7 @@ from mmengine.model import BaseModel, BaseModule
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from mmkendall.class_names import class_names
 from mmkendall.models.algorithms.loading import (
     LoadingCheck,
     check_finite,
@@ -143,13 +144,6 @@ def build_teacher(entry: dict[str, Any]) -> tuple[BaseModel, LoadingCheck]:
         check_finite(model, 'teacher')
     check.classes = class_names(meta)
     return model, check
-
-
-def class_names(meta: dict) -> tuple[str, ...] | None:
-    """The classes of the data set that a model was trained on, from its checkpoint's meta."""
-    dataset = meta.get('dataset_meta') or {}
-    classes = dataset.get('classes') or meta.get('CLASSES')
-    return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) and classes else None
 
 
 @cache

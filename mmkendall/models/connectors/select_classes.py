@@ -31,7 +31,7 @@ class SelectClasses(nn.Module):
     Raises:
         ValueError: no classes, one of them twice, a name that ``of`` has not or has twice, names
             without ``of``, when it is built; a number beyond the logits, when it is called.
-        TypeError: neither numbers nor names.
+        TypeError: no list or tuple, or neither numbers nor names.
 
     Attributes:
         names: the names of the classes that come out, None where ``classes`` are numbers.
@@ -49,9 +49,15 @@ class SelectClasses(nn.Module):
     """
 
     def __init__(
-        self, classes: Sequence[int] | Sequence[str], of: Sequence[str] | str | None = None, dim=1
+        self,
+        classes: Sequence[int] | Sequence[str],
+        of: Sequence[str] | str | None = None,
+        dim: int = 1,
     ) -> None:
         super().__init__()
+        for name, value in (('classes', classes), ('of', [] if isinstance(of, str) else of or [])):
+            if isinstance(value, str) or not isinstance(value, Sequence):
+                raise TypeError(f'SelectClasses: {name} must be a list or tuple, got {value!r}')
         classes = tuple(classes)
         if not classes or len(set(classes)) < len(classes):
             raise ValueError(f'SelectClasses: classes must be at least one, each once: {classes}')
@@ -71,7 +77,8 @@ class SelectClasses(nn.Module):
         where = 'of'
         if isinstance(of, str):
             where = repr(of)
-            of = class_names(CheckpointLoader.load_checkpoint(of, 'cpu', logger='silent')['meta'])
+            checkpoint = CheckpointLoader.load_checkpoint(of, 'cpu', logger='silent')
+            of = class_names(checkpoint.get('meta'))
         if of is None:
             raise ValueError(
                 'SelectClasses picks by name, and '
