@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from mmkendall import kendall_rank_loss
 from mmkendall.functional.backends import BACKENDS, choose_backend, eager, numba_cpu
-from mmkendall.functional.backends.flat import is_flat
 from mmkendall.functional.rank_loss import SURROGATES
 from tests.test_functional.drawn import (
     LAYOUTS,
@@ -43,20 +42,16 @@ both = pytest.mark.parametrize(
 
 def takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
     """Whether a forced algorithm can take this input."""
-    if algorithm == 'flat':
-        return bool(is_flat(preds_S, preds_T, steepness, surrogate).all())
     if algorithm == 'window':
         return surrogate != 'diffkendall'
-    if algorithm in ('lanes', 'sweep', 'grid', 'waves'):
+    if algorithm in ('grid', 'waves'):
         logits = [preds.double() for preds in (preds_S, preds_T)]
         ranges = [steepness * (rows.amax(1) - rows.amin(1)) for rows in logits]
         narrow, wide = min(r.min() for r in ranges), max(r.max() for r in ranges)
         double = preds_S.dtype == torch.float64
         if surrogate != 'product' or (double and algorithm != 'waves'):
             return False
-        if algorithm == 'lanes':
-            wide = steepness * max(rows.abs().max() for rows in logits)
-        widest = {'lanes': 1e8, 'sweep': 4000, 'grid': 290, 'waves': 4 if double else 40}
+        widest = {'grid': 290, 'waves': 4 if double else 40}
         return narrow >= 0.5 and wide <= widest[algorithm]
     return True
 
@@ -139,7 +134,7 @@ def test_average_is_the_mean_and_its_gradient(backend, steepness, dtype, num_cla
 @needs_numba
 @pytest.mark.parametrize('steepness', [20.0, 150.0])
 @pytest.mark.parametrize('kind', ['plain', 'learnt', 'ties', 'cluster'])
-@pytest.mark.parametrize('algorithm', ['window', 'sweep', 'grid'])
+@pytest.mark.parametrize('algorithm', ['window', 'grid'])
 def test_thousands_of_classes(algorithm, kind, steepness):
     """Against float64, whose window the other tests hold to the definition."""
     torch.manual_seed(0)
@@ -251,10 +246,14 @@ def test_auto_falls_back_without_numba(monkeypatch):
 @needs_numba
 def test_code_on_disk_is_that_of_all_its_sources():
     """A function's code holds that of the functions it calls, which are in other files."""
-    from mmkendall.functional.backends.numba_loops import basics, choice, dense, grid, sweep
+    from mmkendall.functional.backends.numba_loops import basics, choice, dense, grid, tau, window
 
-    for run in (choice.choose_algorithms, dense.dense_rows, grid.grid_rows, sweep.sweep_rows):
-        assert run._cache._cache_file._source_stamp == basics.SOURCES
+    for run in (
+        *(choice.choose_algorithms, tau.tau_b_rows, grid.product_rows),
+        *(dense.product_rows, dense.hard_teacher_rows, dense.diffkendall_rows),
+        *(window.product_rows, window.line_rows, window.hard_teacher_rows),
+    ):
+        assert run.py_func.__qualname__.endswith(f'_{basics.SOURCES}')
 
 
 def test_importing_the_package_leaves_numba_alone():

@@ -23,7 +23,7 @@ import math
 import torch
 from torch import Tensor
 
-from mmkendall.functional.backends.flat import flat_rows, is_flat
+from mmkendall.functional.backends.flat import in_parts
 from mmkendall.functional.backends.reference import zero_or_nan
 
 # A few tiles of this size stay in a core's second-level cache; a GPU wants fewer, larger kernels.
@@ -65,13 +65,10 @@ def rank_loss(
     """
     num_rows, num_classes = preds_S.shape
     if algorithm == 'auto' and num_classes >= MIN_CLASSES:
-        left_out = zero_or_nan(preds_S, preds_T).isnan()
-        flat = is_flat(preds_S, preds_T, steepness, surrogate) & ~left_out
-        if bool((left_out | flat).any()):
-            return _in_parts(
-                preds_S, preds_T, steepness, surrogate, need_grad, compute_value, average,
-                flat, left_out,
-            )  # fmt: skip
+        data = (preds_S, preds_T, steepness, surrogate, need_grad, compute_value, average)
+        result = in_parts(rank_loss, *data)
+        if result is not None:
+            return result
     if algorithm == 'auto':
         algorithm = _choose(preds_S, preds_T, steepness, surrogate)
     if algorithm == 'tiles':
@@ -103,36 +100,6 @@ def rank_loss(
         total = agreement[0] if len(agreement) == 1 else torch.cat(agreement)
         losses = (1 - total / pairs).to(preds_S.dtype).add_(poison)
     return losses.mean() if average else losses, grad
-
-
-def _in_parts(
-    preds_S: Tensor,
-    preds_T: Tensor,
-    steepness: float,
-    surrogate: str,
-    need_grad: bool,
-    compute_value: bool,
-    average: bool,
-    flat: Tensor,
-    left_out: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The same as ``rank_loss``: rows that are flat, that are not finite, and the others."""
-    losses = preds_S.new_full(preds_S.shape[:1], math.nan)
-    grad = torch.full_like(preds_S, math.nan) if need_grad else preds_S.new_empty(0)
-    if bool(flat.any()):
-        part = flat_rows(preds_S[flat], preds_T[flat], steepness, surrogate, compute_value)
-        losses[flat] = part[0]
-        if need_grad:
-            grad[flat] = part[1]
-    others = ~(flat | left_out)
-    if bool(others.any()):
-        part = rank_loss(
-            preds_S[others], preds_T[others], steepness, surrogate, need_grad, compute_value
-        )
-        losses[others] = part[0]
-        if need_grad:
-            grad[others] = part[1]
-    return (losses.mean(), grad / len(losses)) if average else (losses, grad)
 
 
 def _budget(preds: Tensor) -> int:

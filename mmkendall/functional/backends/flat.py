@@ -22,6 +22,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mmkendall.functional.backends.reference import zero_or_nan
+
 # k times the range up to which a row is flat.
 FLAT_RANGE = 0.5
 # By whether the dtype is float64: nodes of a flat range, of a cell, and the cells to each side
@@ -31,6 +33,42 @@ PRECISION = {False: (7, 12, 10), True: (14, 22, 20)}
 SHARE_OF_OTHERS = 8
 # Pairs with others that are computed at once.
 TILE_ELEMENTS = 1 << 18
+
+
+def in_parts(
+    rank_loss: Callable[..., tuple[Tensor, Tensor]],
+    preds_S: Tensor,
+    preds_T: Tensor,
+    steepness: float,
+    surrogate: str,
+    need_grad: bool,
+    compute_value: bool,
+    average: bool,
+) -> tuple[Tensor, Tensor] | None:
+    """What ``rank_loss`` gives, which computes neither flat rows nor those that are not finite.
+
+    ``None`` where there is no such row.
+    """
+    left_out = zero_or_nan(preds_S, preds_T).isnan()
+    flat = is_flat(preds_S, preds_T, steepness, surrogate) & ~left_out
+    if not bool((left_out | flat).any()):
+        return None
+    losses = preds_S.new_full(preds_S.shape[:1], math.nan)
+    grad = torch.full_like(preds_S, math.nan) if need_grad else preds_S.new_empty(0)
+    if bool(flat.any()):
+        part = flat_rows(preds_S[flat], preds_T[flat], steepness, surrogate, compute_value)
+        losses[flat] = part[0]
+        if need_grad:
+            grad[flat] = part[1]
+    others = ~(flat | left_out)
+    if bool(others.any()):
+        part = rank_loss(
+            preds_S[others], preds_T[others], steepness, surrogate, need_grad, compute_value
+        )
+        losses[others] = part[0]
+        if need_grad:
+            grad[others] = part[1]
+    return (losses.mean(), grad / len(losses)) if average else (losses, grad)
 
 
 def is_flat(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str) -> Tensor:

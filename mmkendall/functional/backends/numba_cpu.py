@@ -1,37 +1,24 @@
 """The ranking loss in compiled CPU loops (Numba, compiled at first use and kept on disk).
 
-Six algorithms share the work. ``'auto'`` estimates their times for each row from C, k and the
-range of the row's logits, and takes the fastest that can take the row:
+Three algorithms share the work. ``'auto'`` chooses for
+each row from C, k and the range of its logits; docs/how_the_loops_work.md explains them.
 
 ``dense``
     Every pair of classes, O(C^2): tanh as a ratio of exponentials while k times the range of both
     logits is at most 28 (``'product'``), else one exponential for each tanh. Takes everything.
-    ``'auto'`` takes it for up to 16 classes, for a few rows of up to a few hundred, and for
-    ``'diffkendall'``.
-``lanes``
-    The same for eight rows at once, one in each lane of a vector; beyond a range of 28 with
-    exponents that are split off, so that any k costs the same. For a batch of up to a few hundred
-    classes.
+    ``'auto'`` takes it for up to about a hundred classes, and for ``'diffkendall'``.
 ``window``
     The classes are put in order; only pairs closer than 8 / k (20 / k in float64) need their tanh,
-    order counts for all others. For large k times range. Not for ``'diffkendall'``.
-``sweep``
-    What ``window`` computes, but O(C) and unsorted: the classes in strips along each axis, the
-    tanh of all classes in other strips on the nodes of a line, and the pairs that are closer than
-    8 / k, or in the same strip, in both logits. For large k and thousands of classes.
+    order counts for all others. For large k times range. Where a class has more than a hundred
+    such neighbours, it is O(C) in float32: they are summed up on a line of nodes, and only pairs
+    that are near in both logits are taken one by one. Not for ``'diffkendall'``.
 ``grid``
     The classes are spread on a grid over (student, teacher) in steps of 1 / (4 k), as for a
     nonuniform Fourier transform, the two tanh become convolutions, and the gradient is read off.
     O(C) for a given range, so it serves small k and hundreds of classes or more. At most 1,400,000
-    nodes.
-``flat``
-    For rows in which k times the range of a logit is under 0.5, a constant one among them, or in
-    which all but a few classes are tied at the lowest: that side's tanh is a polynomial, so that
-    sums over one logit alone remain. O(C), by torch operations; see ``flat.py``.
-    ``'diffkendall'`` only with ties.
-
-``lanes``, ``sweep`` and ``grid`` are for ``'product'`` in float32, with k times both ranges at
-least 0.5.
+    nodes; for ``'product'`` in float32, with k times both ranges at least 0.5.
+Rows of thousands of classes that have no spread are left to ``flat.py``, which both this backend
+and ``eager`` use.
 
 Rows are shared out over ``torch.get_num_threads()`` threads of this process, started when there is
 enough work and never inherited by a fork. One thread runs in the caller's own.
@@ -39,23 +26,27 @@ enough work and never inherited by a fork. One thread runs in the caller's own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import math
 import os
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-from mmkendall.functional.backends.flat import flat_rows
+from mmkendall.functional.backends.flat import in_parts
 
 # In the order of the codes in numba_loops.choice.
-ALGORITHMS = ('dense', 'lanes', 'window', 'sweep', 'grid', 'flat')
+ALGORITHMS = ('dense', 'window', 'grid')
 SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2}
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
-# Rows that `lanes` takes at once. Other algorithms lose little by such parts.
-LANES = 8
+# Fewer classes are as fast by pairs, and so need not be looked at for rows without spread.
+MIN_FLAT_CLASSES = 2000
 
 
 @functools.lru_cache(maxsize=1)
@@ -77,28 +68,64 @@ def unavailable(
     return _import_problem()
 
 
-@functools.lru_cache(maxsize=1)
-def _loops() -> tuple:
-    """The choice, what runs each code that it may give, and the mean."""
-    from mmkendall.functional.backends.numba_loops import choice, dense, grid, lanes, sweep, window
+@functools.lru_cache(maxsize=8)
+def _loops(surrogate: str) -> tuple:
+    """The choice, and what runs each code that it may give."""
+    from mmkendall.functional.backends.numba_loops import choice, dense, grid, window
 
+    is_hard = surrogate == 'hard_teacher'
     algorithms = (
-        *(dense.dense_rows, lanes.lanes_rows, window.window_rows, sweep.sweep_rows),
-        *(grid.grid_rows, _flat_rows, window.narrow_window_rows),
+        getattr(dense, f'{surrogate}_rows'),
+        window.hard_teacher_rows if is_hard else window.product_rows,
+        grid.product_rows,
+        window.line_rows,
     )
-    return choice.choose_algorithms, algorithms, choice.mean_loss
+    return choice.choose_algorithms, algorithms
 
 
-def _flat_rows(
-    preds_S, preds_T, steepness, surrogate, rows, need_grad, compute_value, weight, loss, grad
-) -> None:
-    """``flat`` with the arguments of the compiled loops."""
-    name = next(name for name, code in SURROGATE_CODES.items() if code == surrogate)
-    logits = (torch.from_numpy(preds[rows]) for preds in (preds_S, preds_T))
-    losses, slopes = flat_rows(*logits, steepness, name, compute_value)
-    loss[rows] = losses.numpy()
-    if need_grad:
-        grad[rows] = (slopes * weight).numpy()
+# What each process has ready, and the seconds that a call has spent on compiling.
+_ready: set[tuple] = set()
+_compiling: list[float] = []
+
+
+def _make_ready(run, dtype: torch.dtype, *arguments) -> None:
+    """Compiles a loop, or takes the code that another process has left on the disk.
+
+    Args:
+        arguments: without any row, so that nothing is computed yet.
+    """
+    if (run, dtype) in _ready or not hasattr(run, 'stats'):
+        return
+    # Processes that start together, as the ranks of a training do, wait for the first of them.
+    with _lock(run.stats.cache_path):
+        started = time.perf_counter()
+        run(*arguments)
+        if sum(run.stats.cache_misses.values()):
+            _compiling.append(time.perf_counter() - started)
+    _ready.add((run, dtype))
+
+
+@contextlib.contextmanager
+def _lock(folder: str | None) -> Iterator[None]:
+    """Holds a folder's lock where there is such a thing."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError, TypeError):
+            import fcntl
+
+            os.makedirs(folder, exist_ok=True)
+            file = stack.enter_context(open(os.path.join(folder, 'compiling.lock'), 'w'))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _say_what_was_compiled() -> None:
+    if _compiling:
+        logging.getLogger('mmkendall').warning(
+            'The CPU loops of the ranking loss were compiled, which took %.1f s. The code is kept '
+            'for all processes of this machine.',
+            sum(_compiling),
+        )
+        _compiling.clear()
 
 
 @functools.lru_cache(maxsize=8)
@@ -126,17 +153,24 @@ def rank_loss(
     """
     if algorithm != 'auto' and algorithm not in ALGORITHMS:
         raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
-    choose, algorithms, mean_loss = _loops()
-    forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
     num_rows, num_classes = preds_S.shape
+    if algorithm == 'auto' and num_classes >= MIN_FLAT_CLASSES:
+        options = (steepness, surrogate, need_grad, compute_value, average)
+        result = in_parts(rank_loss, preds_S, preds_T, *options)
+        if result is not None:
+            return result
+    choose, algorithms = _loops(surrogate)
+    forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
     loss = torch.empty(num_rows, dtype=preds_S.dtype)
     grad = torch.empty(num_rows if need_grad else 0, num_classes, dtype=preds_S.dtype)
     data = (preds_S.detach().numpy(), preds_T.detach().numpy())
-    data = (*data, steepness, SURROGATE_CODES[surrogate])
     weight = 1 / num_rows if average else 1.0
     results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
-    codes, lowest, highest, seconds = choose(*data, forced)
+    dtype, nothing = preds_S.dtype, (data[0][:0], data[1][:0])
+    choice = (steepness, SURROGATE_CODES[surrogate], forced)
+    _make_ready(choose, dtype, *nothing, *choice)
+    codes, lowest, highest, seconds = choose(*data, *choice)
     for code in range(lowest, highest + 1):
         rows = _all_rows(num_rows) if lowest == highest else (codes == code).nonzero()[0]
         if len(rows) == 0:
@@ -147,10 +181,14 @@ def rank_loss(
             loss[rows] = math.nan
             grad[rows if need_grad else ()] = math.nan
         else:
-            _share_rows(seconds * len(rows) / num_rows, rows, algorithms[code], data, results)
+            _make_ready(algorithms[code], dtype, *data, steepness, rows[:0], *results)
+            _share_rows(
+                seconds * len(rows) / num_rows,
+                *(rows, algorithms[code], (*data, steepness), results),
+            )
     if average:
-        losses, loss = loss, torch.empty((), dtype=loss.dtype)
-        mean_loss(losses.numpy(), loss.numpy())
+        loss = loss.mean(dtype=torch.float64).to(dtype)
+    _say_what_was_compiled()
     return loss, grad if need_grad else grad.view(-1)
 
 
@@ -160,6 +198,8 @@ def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
 
     data = (rows_S.detach().numpy(), rows_T.detach().numpy())
     rows = _all_rows(rows_S.shape[0])
+    _make_ready(tau_b_rows, rows_S.dtype, *data, rows[:0], tau.numpy())
+    _say_what_was_compiled()
     # About 50 ns for each class.
     _share_rows(rows_S.numel() * 5e-8, rows, tau_b_rows, data, (tau.numpy(),))
 
@@ -171,8 +211,6 @@ def _share_rows(seconds: float, rows, run, before, after) -> None:
         run(*before, rows, *after)
         return
     size = -(-len(rows) // threads)
-    if size > LANES:
-        size = -(-size // LANES) * LANES
     parts = [rows[first : first + size] for first in range(0, len(rows), size)]
     pool = _thread_pool(os.getpid(), threads - 1)
     others = [pool.submit(run, *before, part, *after) for part in parts[1:]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import math
 from pathlib import Path
@@ -13,7 +13,6 @@ from numba.extending import overload
 
 FASTMATH = {'contract', 'reassoc', 'arcp', 'nsz'}
 EXACT_ORDER = {'contract', 'nsz'}
-LANES = 8
 
 
 def _digest_of_sources():
@@ -22,27 +21,32 @@ def _digest_of_sources():
     # The choice takes a constant of the rows without spread.
     for path in (*sorted(folder.glob('*.py')), folder.parent / 'flat.py'):
         digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:12]
 
 
 SOURCES = _digest_of_sources()
 
 
-def compiled(function=None, *, fastmath=FASTMATH):
-    """``njit`` as every loop here wants it: no lock on the interpreter, code kept on disk."""
+def compiled(function=None, *, fastmath=FASTMATH, cache=False):
+    """``njit`` as every loop here wants it: no lock on the interpreter, 1 / 0 is an infinity."""
+    if function is None:
+        return functools.partial(compiled, fastmath=fastmath, cache=cache)
+    return njit(nogil=True, error_model='numpy', fastmath=fastmath, cache=cache)(function)
 
-    def compile_(function):
-        options = dict(nogil=True, fastmath=fastmath, error_model='numpy')
-        try:
-            dispatcher = njit(cache=True, **options)(function)
-        except RuntimeError:  # Neither the package nor the user has a folder to write to.
-            return njit(**options)(function)
-        # Numba asks only whether the function's own file has changed, not those that it calls.
-        with contextlib.suppress(AttributeError):
-            dispatcher._cache._cache_file._source_stamp = SOURCES
-        return dispatcher
 
-    return compile_ if function is None else compile_(function)
+def entry(function=None, *, fastmath=FASTMATH):
+    """``compiled`` for what is called from Python, whose code is kept on disk.
+
+    That holds the code of all it calls. Numba asks only whether the function's own file has
+    changed, so the digest of all files becomes part of the name under which it is found.
+    """
+    if function is None:
+        return functools.partial(entry, fastmath=fastmath)
+    function.__qualname__ = f'{function.__qualname__}_{SOURCES}'
+    try:
+        return compiled(function, fastmath=fastmath, cache=True)
+    except RuntimeError:  # Neither the package nor the user has a folder to write to.
+        return compiled(function, fastmath=fastmath)
 
 
 PRODUCT, DIFFKENDALL, HARD_TEACHER = 0, 1, 2
@@ -90,13 +94,25 @@ def _overload_exp2(x):
 
 
 @compiled
-def constants(preds, scale):
-    """1, the exponent of 2 beyond which tanh is 1, and ``scale``, in the dtype of ``preds``."""
+def constants(preds, steepness):
+    """1, the power of two beyond which tanh is 1, and 2 k / log(2), in the dtype of ``preds``."""
     values = np.empty(3, preds.dtype)
-    values[0] = 1.0
-    values[1] = 60.0 if preds.itemsize == 4 else 300.0
-    values[2] = scale
+    values[0], values[1] = 1.0, 60.0 if preds.itemsize == 4 else 300.0
+    values[2] = 2.0 * steepness / math.log(2.0)
     return values[0], values[1], values[2]
+
+
+# Assignments of slices do the same and take Numba half a second each to compile.
+@compiled
+def fill(array, value):
+    for i in range(array.shape[0]):
+        array[i] = value
+
+
+@compiled
+def copy(source, target):
+    for i in range(target.shape[0]):
+        target[i] = source[i]
 
 
 # Of finite rows: a minimum is vectorised only if there is no NaN to keep.
@@ -111,39 +127,9 @@ def logit_ranges(s, t):
 
 
 @compiled
-def count_above(logits, low):
-    count = 0
-    for i in range(logits.shape[0]):
-        count += logits[i] > low
-    return count
-
-
 def all_finite(logits):
-    """Whether no exponent is all ones, as it is in a NaN and in an infinity."""
-
-
-@overload(all_finite)
-def _overload_all_finite(logits):
-    if logits.dtype == types.float32:
-        integer, exponent = np.int32, np.int32(0x7F800000)
-    else:
-        integer, exponent = np.int64, np.int64(0x7FF0000000000000)
-
-    def impl(logits):
-        bits = logits.view(integer)
-        special = 0
-        for i in range(bits.shape[0]):
-            special += (bits[i] & exponent) == exponent
-        return special == 0
-
-    return impl
-
-
-@compiled(fastmath=EXACT_ORDER)
-def split_exponent(logits, scale, powers, parts):
-    """``2**(scale * logits)`` as ``parts * 2**powers``."""
+    total = logits[0] * 0
     for i in range(logits.shape[0]):
-        z = np.float64(logits[i]) * scale
-        rounded = z + ROUND_64
-        powers[i] = np.int32(np.float64(rounded).view(np.int64))
-        parts[i] = exp2(np.float32(z - (rounded - ROUND_64)))[1]
+        # 0 for a number, NaN for what is none.
+        total += logits[i] * 0
+    return total == 0

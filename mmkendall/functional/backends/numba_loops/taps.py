@@ -1,11 +1,16 @@
-"""Tanh of differences by way of nodes: eight taps at either end, and a kernel between the nodes.
+"""Tanh of differences by way of nodes, which lie ``STEP`` apart in units of k times a logit.
 
-tanh(x - y) = sum_pq w(x / STEP - p) c[p - q] w(y / STEP - q), in units of k times a logit. w is
-the exponential of a semicircle of Barnett, Magland and af Klinteberg, "A parallel nonuniform fast
-Fourier transform library based on an 'exponential of semicircle' kernel" (SIAM Journal on
-Scientific Computing, 2019), as polynomials. The derivative by x has weights of its own, for how
-much the sum over q rises from node to node. In float32 the error is 2e-7 at most, and 4e-7 in the
-derivative.
+Each logit counts at ``TAPS`` nodes around it, with weights w that depend on where it lies between
+two of them:
+
+tanh(x - y) = sum_pq w(x / STEP - p) c[p - q] w(y / STEP - q).
+
+The kernel c depends on the distance of two nodes alone, so that the sum over all y is a
+convolution. w is the exponential of a semicircle of Barnett, Magland and af Klinteberg, "A
+parallel nonuniform fast Fourier transform library based on an 'exponential of semicircle' kernel"
+(SIAM Journal on Scientific Computing, 2019), as polynomials. The derivative by x has weights of
+its own, for how much the sum over q rises from node to node. In float32 the error is 2e-7 at most,
+and 4e-7 in the derivative.
 """
 
 from __future__ import annotations
@@ -71,7 +76,7 @@ def _slope_pieces():
     first = np.arange(-REACH - TAPS // 2, REACH + TAPS // 2 + 1)
     nodes = np.arange(first[0], first[-1] + TAPS - 1)
     rises = sum(
-        np.multiply.outer(weights, _at(RISES, nodes - tap))
+        np.multiply.outer(weights, rise_at(nodes - tap))
         for tap, weights in enumerate(_value_at(others, PIECES))
     )
     rises = np.stack([rises[:, tap : tap + len(first)].ravel() for tap in _taps[:-1]], 1)
@@ -81,26 +86,40 @@ def _slope_pieces():
     return _polynomials(f, np.linalg.lstsq(rises, slopes, rcond=None)[0].T)
 
 
-def _at(rises, n):
-    """``rises`` from node n to node n + 1."""
-    index = n + REACH + 1
-    inside = (index >= 0) & (index < len(rises))
-    return np.where(inside, rises[np.where(inside, index, 0)], 0)
+def kernel_at(n):
+    """c[n] for any n."""
+    return np.where(abs(n) > REACH, np.sign(n), KERNEL[np.clip(n + REACH, 0, 2 * REACH)])
+
+
+def rise_at(n):
+    """c[n + 1] - c[n] for any n."""
+    return kernel_at(n + 1) - kernel_at(n)
 
 
 PIECES = _polynomials(_between(64), _weights(_between(64)))
 KERNEL = _tanh_kernel()
-# c[n + 1] - c[n] for -REACH - 1 <= n <= REACH.
-RISES = np.diff(np.pad(KERNEL, 1, constant_values=(-1, 1)))
-# In the order of the nodes that they are multiplied with.
-RISES_BACK = np.flip(RISES).astype(np.float32)
 PIECES_SLOPE = _slope_pieces()
+VALUE_PIECES, SLOPE_PIECES = PIECES.astype(np.float32), PIECES_SLOPE.astype(np.float32)
 
 
 @compiled
 def count_nodes(scaled_range):
     """Along one axis; ``scaled_range`` is k times the logits'."""
     return int(scaled_range / STEP) + TAPS + 1
+
+
+@compiled
+def weigh(rests, pieces, weights):
+    """The weights (n, TAPS) of logits that lie ``rests`` (n,) above their nodes."""
+    of_tap = np.empty(rests.shape[0], np.float32)
+    for tap in range(pieces.shape[1]):
+        for i in range(rests.shape[0]):
+            weight = pieces[DEGREE, tap]
+            for power in range(DEGREE - 1, -1, -1):
+                weight = weight * rests[i] + pieces[power, tap]
+            of_tap[i] = weight
+        for i in range(rests.shape[0]):
+            weights[i, tap] = of_tap[i]
 
 
 @compiled

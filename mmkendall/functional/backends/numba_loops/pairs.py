@@ -1,0 +1,139 @@
+"""Sums over pairs of classes, and what one pair adds to them.
+
+``pair(t_i, t_j, s_i, s_j, one, limit, scale)`` returns T, S and a quarter of T (1 - S^2), where T
+is the teacher's tanh, or what a surrogate has in its place, and S is the student's.
+``t_i`` to ``s_j`` are the logits, or whatever else that pair asks for, ``scale`` is 2 k / log(2),
+and ``limit`` the power of two beyond which tanh is +-1.
+"""
+
+from __future__ import annotations
+
+from mmkendall.functional.backends.numba_loops.basics import compiled, exp2
+
+# Classes whose neighbours at one distance are taken together.
+BLOCK = 128
+# k times a difference beyond which tanh is +-1 to within 3e-7.
+NEAR = 8.0
+
+
+@compiled
+def tanh(difference, one, limit, scale):
+    """tanh and a quarter of 1 - tanh^2, of k times a difference.
+
+    tanh(x) = q / (q + 2) with q = exp(2x) - 1: no digits are lost where x is small.
+    """
+    q, grown = exp2(min(max(scale * difference, -limit), limit))
+    inverse = one / (q + one + one)
+    return q * inverse, grown * (inverse * inverse)
+
+
+@compiled
+def product(t_i, t_j, s_i, s_j, one, limit, scale):
+    T, _ = tanh(t_i - t_j, one, limit, scale)
+    S, tail = tanh(s_i - s_j, one, limit, scale)
+    return T, S, T * tail
+
+
+@compiled
+def product_ratio(t_i, t_j, s_i, s_j, one, limit, scale):
+    """``product`` of a = exp(2kx): tanh(k(x_i - x_j)) = (a_i - a_j) / (a_i + a_j)."""
+    sum_t, sum_s = t_i + t_j, s_i + s_j
+    inverse = one / (sum_t * sum_s)
+    T, inverse_s = (t_i - t_j) * (inverse * sum_s), inverse * sum_t
+    return T, (s_i - s_j) * inverse_s, T * (inverse_s * inverse_s) * (s_i * s_j)
+
+
+@compiled
+def hard_teacher(t_i, t_j, s_i, s_j, one, limit, scale):
+    T = one if t_i > t_j else (-one if t_i < t_j else one - one)
+    S, tail = tanh(s_i - s_j, one, limit, scale)
+    return T, S, T * tail
+
+
+@compiled
+def diffkendall(t_i, t_j, s_i, s_j, one, limit, scale):
+    """One tanh, of the product of both differences: it is returned as S, beside a T of 1."""
+    difference = (t_i - t_j) * (s_i - s_j)
+    S, tail = tanh(difference, one, limit, scale)
+    # A teacher's difference may be so large that even the last of tanh's tail counts.
+    return one, S, (t_i - t_j) * (tail if abs(scale * difference) < limit else one - one)
+
+
+@compiled
+def count_places(logits, start, stop, end, width):
+    """How many places apart two of ``logits``, which ascend, can be and less than ``width``.
+
+    For the first of the two between ``start`` and ``stop``; ``end`` goes from call to call.
+    """
+    places = 0
+    for i in range(start, stop):
+        end = max(end, i + 1)
+        while end < logits.shape[0] and logits[end] - logits[i] < width:
+            end += 1
+        places = max(places, end - i - 1)
+    return end, places
+
+
+def make_near_pairs(pair):
+    @compiled
+    def near_pairs(s, t, width, order, numbers, changes, slope, mirror):
+        """The pairs less than ``width`` apart in ``s``, and a few more.
+
+        ``s`` ascends unless ``width`` is infinite. Returns the sum of T (S + order). Each class's
+        sum of what ``pair`` gives beside T and S is added to ``slope``, less what is added to
+        ``mirror``. Neighbours 1, 2, ... places apart are taken for a block of classes at once:
+        long loops in any window.
+        """
+        one, limit, scale = numbers
+        count = s.shape[0]
+        total = 0.0
+        end = 0
+        for start in range(0, count, BLOCK):
+            stop = min(start + BLOCK, count)
+            end, places = count_places(s, start, stop, end, width)
+            for place in range(1, places + 1):
+                size = min(stop, count - place) - start
+                s_i, t_i = s[start : start + size], t[start : start + size]
+                s_j, t_j = s[start + place :], t[start + place :]
+                value_i = one - one
+                for m in range(size):
+                    T, S, change = pair(t_i[m], t_j[m], s_i[m], s_j[m], one, limit, scale)
+                    value_i += T * (S + order)
+                    changes[m] = change
+                slope_i, mirror_j = slope[start : start + size], mirror[start + place :]
+                for m in range(size):
+                    slope_i[m] += changes[m]
+                for m in range(size):
+                    mirror_j[m] += changes[m]
+                total += value_i
+        return total
+
+    return near_pairs
+
+
+def make_near_orders(pair):
+    @compiled
+    def near_orders(t, ranks, width, numbers):
+        """The sum of (T + 1) o_s over pairs less than ``width`` apart in ``t``, which ascends.
+
+        ``ranks`` are those of the student's logits.
+        """
+        one, limit, scale = numbers
+        count = t.shape[0]
+        total = 0.0
+        end = 0
+        for start in range(0, count, BLOCK):
+            stop = min(start + BLOCK, count)
+            end, places = count_places(t, start, stop, end, width)
+            for place in range(1, places + 1):
+                size = min(stop, count - place) - start
+                t_i, rank_i = t[start : start + size], ranks[start : start + size]
+                t_j, rank_j = t[start + place :], ranks[start + place :]
+                value_i = one - one
+                for m in range(size):
+                    T, _, _ = pair(t_i[m], t_j[m], one, one, one, limit, scale)
+                    value_i += T + one if rank_i[m] > rank_j[m] else -(T + one)
+                total += value_i
+        return total
+
+    return near_orders
