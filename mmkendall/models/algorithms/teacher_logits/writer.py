@@ -27,6 +27,7 @@ from mmkendall.models.algorithms.teacher_logits.files import (
     read_meta,
     row_checksums,
 )
+from mmkendall.whole_files import write_atomically
 
 try:
     import fcntl
@@ -143,9 +144,7 @@ class TeacherLogitsWriter:
                 'checksum': checksum_of(self.made_of),
                 'made_of': self.made_of,
             }
-            unfinished = self.folder / 'meta.json.part'
-            unfinished.write_text(json.dumps(meta, indent=1))
-            os.replace(unfinished, self.folder / 'meta.json')
+            write_atomically(str(self.folder / 'meta.json'), json.dumps(meta, indent=1).encode())
         self.rows_done = self._next
 
     def close(self) -> None:
