@@ -23,8 +23,8 @@ from mmkendall.models.losses.logit_losses import (
     rank_mapping,
     rank_names,
 )
-from mmkendall.models.warn_once import warn_once
 from mmkendall.registry import MODELS
+from mmkendall.warn_once import warn_once
 
 RANK_LOSS = 'mmkendall.KendallRankLoss'
 

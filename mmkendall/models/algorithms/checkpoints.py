@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 if TYPE_CHECKING:
     from mmkendall.models.algorithms.logit_distill import LogitDistill

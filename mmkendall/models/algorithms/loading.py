@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, PretrainedInit, is_model_wrapper
 from torch import Tensor, nn
 
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 # Where distillation algorithms, ours and mmrazor's, have the student.
 STUDENT = 'architecture.'

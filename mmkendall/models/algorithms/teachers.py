@@ -17,7 +17,7 @@ from mmkendall.models.algorithms.loading import (
     has_pretrained_weights,
     watch_parts,
 )
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 # What mmrazor's SingleTeacherDistill can be told otherwise, and what LogitDistill always does.
 OF_SINGLE_TEACHER = {
