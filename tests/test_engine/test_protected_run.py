@@ -210,7 +210,7 @@ def test_weights_that_are_not_finite_are_not_saved(train, capsys):
 
 
 def test_resume_goes_on_from_the_checkpoint_that_is_named(train, capsys, left_alone):
-    """Though there is a newer one, and with all that it holds: the end is that of the other run."""
+    """Though there is a newer one, and with all that it holds: the end is that of a whole run."""
     shutil.copytree(left_alone.parent, 'work')
     newest = Path('work/epoch_3.pth')
     os.utime(newest, (0, 0))
