@@ -8,7 +8,14 @@ from mmkendall.engine.random_states import current_states, set_states
 
 
 class RestOfEpoch:
-    """A dataloader that first goes on from the middle of its epoch."""
+    """A dataloader whose next epoch begins in the middle, where a training stopped.
+
+    Skipping draws random numbers, so the generators are put back into their states afterwards.
+
+    Args:
+        whole: the dataloader of the loop, to which everything else is left.
+        done: how many of the epoch's batches were trained on.
+    """
 
     def __init__(self, whole: DataLoader, done: int) -> None:
         self.whole = whole
@@ -32,8 +39,14 @@ class RestOfEpoch:
         yield from batches
 
 
-class WoundForward:
-    """The endless iterator of an iteration-based loop, that skips what was trained on."""
+class SkippingIterator:
+    """The endless iterator of an iteration-based loop, which skips what was trained on before.
+
+    Args:
+        batches: the iterator of mmengine's loop.
+        loader: its dataloader.
+        done: how many batches were trained on.
+    """
 
     def __init__(self, batches, loader: DataLoader, done: int) -> None:
         self.batches = batches

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, get_worker_info
 
 
 def seed_persistent_workers(loader: DataLoader, seed: int) -> None:
-    """Lets the persistent workers of a dataloader have seeds of their own at each epoch.
+    """Seeds the persistent workers of a dataloader anew at each epoch but the first.
 
-    Those of the first epoch stay mmengine's. The epoch is told through
-    ``loader.epoch_of_workers.value``.
+    In the first epoch they have mmengine's seeds. Who starts an epoch sets
+    ``loader.epoch_of_workers.value`` to its number.
 
     Args:
         loader: a dataloader whose workers have not been started; without persistent ones, it
@@ -31,17 +31,22 @@ def seed_persistent_workers(loader: DataLoader, seed: int) -> None:
     )
 
 
-def start_workers_by_their_own(loader: DataLoader | None, seed: int) -> None:
-    """Keeps the start of persistent workers, once in a process, from the global generator.
+def give_own_generator(loader: DataLoader | None, seed: int) -> None:
+    """Gives a dataloader with persistent workers a random generator of its own.
 
-    torch draws a number for it, and a resumed run starts them once more.
+    torch draws a number as it starts the workers, from the global generator if the dataloader has
+    none. A resumed run starts them once more, and its global generator would be one number ahead.
     """
     if getattr(loader, 'persistent_workers', False) and loader.generator is None:
         loader.generator = torch.Generator().manual_seed(seed)
 
 
 class _SeedEachEpoch:
-    """A ``worker_init_fn``: it reaches the worker's own copy of the dataset."""
+    """A ``worker_init_fn``, which is called in the worker, with the worker's copy of the dataset.
+
+    It has the dataset look at the number of the epoch before each sample, as nothing else of ours
+    runs in a worker that lives through all epochs.
+    """
 
     def __init__(self, first, seed: int, rank: int, epoch) -> None:
         self.first = first

@@ -12,7 +12,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmkendall.engine.hooks.atomic_checkpoint import AtomicCheckpointHook
 from mmkendall.engine.hooks.finite_loss import optim_wrappers, unwrap
 from mmkendall.engine.random_states import current_states, restore_states
-from mmkendall.engine.rest_of_data import RestOfEpoch, WoundForward
+from mmkendall.engine.rest_of_data import RestOfEpoch, SkippingIterator
 from mmkendall.engine.resume_checks import (
     LENGTH,
     TERMS,
@@ -23,7 +23,7 @@ from mmkendall.engine.resume_checks import (
     warn_of_kept_settings,
 )
 from mmkendall.engine.stop_request import Terminated, stop_is_requested
-from mmkendall.engine.worker_seeds import seed_persistent_workers, start_workers_by_their_own
+from mmkendall.engine.worker_seeds import give_own_generator, seed_persistent_workers
 from mmkendall.registry import HOOKS
 
 # Keys in a checkpoint, and in its meta.
@@ -45,9 +45,9 @@ class ExactResumeHook(Hook):
     - A validation that was due when the checkpoint was saved, and that it therefore does not know
       of, is run first. Otherwise the best checkpoint and a schedule that follows a metric miss it.
     - A training goes on at the image where it stopped, also in the middle of an epoch, which
-      mmengine starts again. Without worker processes the order of the images is wound forward
-      without loading them; with them, what was seen is loaded once more, which winds the
-      generators of the workers forward too.
+      mmengine starts again. Without worker processes the images before it are skipped without
+      being loaded. With them they are loaded once more, which brings the random generators of the
+      workers into the states in which they were.
     - Persistent workers get new seeds at each epoch, derived from the run's seed, the epoch, the
       process and the worker: mmengine seeds them once, and their state is out of reach of a
       checkpoint. Other workers are started, and seeded by mmengine, at each epoch.
@@ -106,7 +106,7 @@ class ExactResumeHook(Hook):
         if not isinstance(loop, IterBasedTrainLoop):
             seed_persistent_workers(loop.dataloader, runner.seed)
         for each in (loop, runner.val_loop):
-            start_workers_by_their_own(getattr(each, 'dataloader', None), runner.seed)
+            give_own_generator(getattr(each, 'dataloader', None), runner.seed)
         if self.loaded is None:
             return
         restore_states(self.loaded['states'])
@@ -118,7 +118,7 @@ class ExactResumeHook(Hook):
             runner.val_loop.run()
         if isinstance(loop, IterBasedTrainLoop):
             if loop.iter:
-                loop.dataloader_iterator = WoundForward(
+                loop.dataloader_iterator = SkippingIterator(
                     loop.dataloader_iterator, loop.dataloader, loop.iter
                 )
             return

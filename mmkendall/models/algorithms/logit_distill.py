@@ -47,8 +47,9 @@ from mmkendall.registry import MODELS
 class LogitDistill(PassesOn, BaseModel):
     """Distils the logits of frozen teachers into a student, with mmrazor's distillers.
 
-    A stand-in for mmrazor's ``SingleTeacherDistill``: change ``type``, keep the rest. (What would
-    train the teacher or freeze the student there is accepted with its default alone.) Other than
+    A stand-in for mmrazor's ``SingleTeacherDistill``: change ``type``, keep the rest. Its
+    ``teacher_trainable``, ``teacher_norm_eval`` and ``student_trainable`` are accepted with their
+    defaults only, as the teacher is always frozen here and the student always trained. Other than
     there
 
     - the whole teacher is in eval mode, always: dropout and drop-path too, not BatchNorm alone;

@@ -48,7 +48,7 @@ def check_single_teacher_arguments(arguments: dict[str, Any]) -> None:
     """
     for name, value in arguments.items():
         if name not in OF_SINGLE_TEACHER:
-            raise TypeError(f'LogitDistill got an unexpected keyword argument {name!r}')
+            raise TypeError(f'LogitDistill.__init__() got an unexpected keyword argument {name!r}')
         if value is not OF_SINGLE_TEACHER[name]:
             raise ValueError(
                 f'{name} must be {OF_SINGLE_TEACHER[name]}, got {value!r}: LogitDistill freezes '
