@@ -457,7 +457,7 @@ def add(
     student: str,
 ) -> None:
     """Adds the config of a pair of CIFAR-100 without and with ranking, and their entries."""
-    # Nobody has reported any of the transformers.
+    # There are no figures of the transformers in the tables above.
     top1 = PAIRS[teacher, student].top1 if (teacher, student) in PAIRS else {}
     source = DIST_README if method == 'dist' else LSKD_README
     plain, ranked = f'{method}_{stem}', f'{method}-rank_{stem}'
