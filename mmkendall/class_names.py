@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
-from mmengine.logging import print_log
+from mmkendall.warn_once import warn_once
 
 
 class ClassNamesError(ValueError):
     """Two sides number the classes in different orders."""
 
 
-def class_names(meta: Mapping[str, Any] | None) -> tuple[str, ...] | None:
+def class_names(meta: Any) -> tuple[str, ...] | None:
     """The names of the classes in order, or None where nothing is said of them.
 
     Args:
         meta: ``metainfo`` of a dataset, or ``meta`` of a checkpoint, as mmengine's Runner
-            (``dataset_meta.classes``) or mmcls 0.x (``CLASSES``) writes it.
+            (``dataset_meta.classes``) or mmcls 0.x (``CLASSES``) writes it. Anything else that a
+            checkpoint holds in that place says nothing.
     """
-    meta = meta or {}
-    of_dataset = meta.get('dataset_meta') or meta
+    if not isinstance(meta, Mapping):
+        return None
+    of_dataset = meta.get('dataset_meta')
+    if not isinstance(of_dataset, Mapping) or not of_dataset:
+        of_dataset = meta
     names = of_dataset.get('classes') or meta.get('CLASSES')
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
         return None
@@ -73,12 +75,7 @@ def compare_classes(
         min(len(names), len(others)),
     )
     shown = [side[place] if place < len(side) else 'nothing' for side in (names, others)]
-    _warn_once(
+    warn_once(
         f'{first} and {second} name the classes differently, {len(names)} and {len(others)} of '
         f'them; class {place} is {shown[0]!r} and {shown[1]!r}. Make sure that they mean the same'
     )
-
-
-@cache
-def _warn_once(message: str) -> None:
-    print_log(message, 'current', logging.WARNING)

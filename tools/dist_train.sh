@@ -1,24 +1,6 @@
 #!/usr/bin/env bash
 # Train on several processes of one or more machines: dist_train.sh CONFIG PROCESSES [options of train.py]
 # NNODES, NODE_RANK, MASTER_ADDR and PORT say where the others are.
-set -euo pipefail
-
-if [ $# -lt 2 ]; then
-    echo "usage: $0 CONFIG PROCESSES [options of train.py]" >&2
-    exit 2
-fi
-CONFIG=$1
-PROCESSES=$2
-if [ "${NNODES:-1}" != 1 ] && [ -z "${MASTER_ADDR:-}" ]; then
-    echo "$0: NNODES=$NNODES needs MASTER_ADDR, the address of the machine with NODE_RANK=0" >&2
-    exit 2
-fi
-TOOLS=$(cd "$(dirname "$0")" && pwd)
-
-PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" exec python -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
-    --nproc_per_node="$PROCESSES" \
-    "$TOOLS/train.py" "$CONFIG" --launcher pytorch "${@:3}"
+source "$(dirname "$0")/launchers.bash"
+needs 2 'CONFIG PROCESSES [options of train.py]' "$@"
+on_processes "$2" train.py "$1" "${@:3}"

@@ -6,6 +6,10 @@
 Each experiment starts by one name, so each is a file; what differs between them is in the tables.
 The reported figures go into the metafiles, and from there into the READMEs by
 tools/analysis_tools/zoo_tables.py.
+
+Above each table, or beside a field or a value, stands where its values come from. What is called
+second-hand was not read in its source: see docs/sources.md. The values that all pairs of a method
+share are in configs/_base_/methods, with their sources.
 """
 
 from __future__ import annotations
@@ -19,9 +23,8 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# The paper's best steepness on CIFAR-100, and gamma = alpha: second-hand, see docs/sources.md.
-STEEPNESS = 100.0
-RANK_WEIGHT = 1.0
+STEEPNESS = 100.0  # The paper's best on CIFAR-100 (second-hand).
+RANK_WEIGHT = 1.0  # Times the weight of the logit loss: the paper's gamma = alpha (second-hand).
 
 LSKD_README = 'https://github.com/sunshangquan/logit-standardization-KD'
 MDISTILLER_README = 'https://github.com/megvii-research/mdistiller'
@@ -30,159 +33,267 @@ DIST_README = 'https://github.com/hunto/DIST_KD'
 
 
 class Method(NamedTuple):
-    """A base method: its name for people and its paper."""
+    """A base method."""
 
-    title: str
+    title: str  # for people
     paper: str
-    url: str
+    url: str  # of the paper
 
 
 METHODS = {
     'kd': Method(
-        'KD', 'Distilling the Knowledge in a Neural Network', 'https://arxiv.org/abs/1503.02531'
+        title='KD',
+        paper='Distilling the Knowledge in a Neural Network',
+        url='https://arxiv.org/abs/1503.02531',
     ),
     'ctkd': Method(
-        'CTKD',
-        'Curriculum Temperature for Knowledge Distillation',
-        'https://arxiv.org/abs/2211.16231',
+        title='CTKD',
+        paper='Curriculum Temperature for Knowledge Distillation',
+        url='https://arxiv.org/abs/2211.16231',
     ),
-    'dkd': Method('DKD', 'Decoupled Knowledge Distillation', 'https://arxiv.org/abs/2203.08679'),
+    'dkd': Method(
+        title='DKD',
+        paper='Decoupled Knowledge Distillation',
+        url='https://arxiv.org/abs/2203.08679',
+    ),
     'mlkd': Method(
-        'MLKD',
-        'Multi-Level Logit Distillation',
-        'https://openaccess.thecvf.com/content/CVPR2023/html/'
+        title='MLKD',
+        paper='Multi-Level Logit Distillation',
+        url='https://openaccess.thecvf.com/content/CVPR2023/html/'
         'Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html',
     ),
     'lskd': Method(
-        'LSKD',
-        'Logit Standardization in Knowledge Distillation',
-        'https://arxiv.org/abs/2403.01427',
+        title='LSKD',
+        paper='Logit Standardization in Knowledge Distillation',
+        url='https://arxiv.org/abs/2403.01427',
     ),
     'dist': Method(
-        'DIST',
-        'Knowledge Distillation from A Stronger Teacher',
-        'https://arxiv.org/abs/2205.10536',
+        title='DIST',
+        paper='Knowledge Distillation from A Stronger Teacher',
+        url='https://arxiv.org/abs/2205.10536',
     ),
 }
 
 
 class Network(NamedTuple):
-    """A network: its file in _base_/models/cifar100, its name for people, its reported top-1."""
+    """A network of the CIFAR-100 tables."""
 
-    module: str
-    title: str
-    top1: float | None = None
+    title: str  # for people
+    module: str  # its file in configs/_base_/models/cifar100
+    top1: float | None = None  # trained alone, as the README of RepDistiller reports it
+    # Alone, and as a student of the methods that name no schedule of their own: the field's
+    # 240 epochs, with a learning rate of 0.01 for a MobileNetV2 or a ShuffleNet.
+    schedule: str = 'cifar100_240e'
 
 
 NETWORKS = {
-    'resnet20': Network('resnet20', 'ResNet-20', 69.06),
-    'resnet32': Network('resnet32', 'ResNet-32', 71.14),
-    'resnet56': Network('resnet56', 'ResNet-56', 72.34),
-    'resnet110': Network('resnet110', 'ResNet-110', 74.31),
-    'resnet8x4': Network('resnet8x4', 'ResNet-8x4', 72.50),
-    'resnet32x4': Network('resnet32x4', 'ResNet-32x4', 79.42),
-    'resnet50': Network('resnet50', 'ResNet-50', 79.34),
-    'wrn-16-2': Network('wrn_16_2', 'WRN-16-2', 73.26),
-    'wrn-40-1': Network('wrn_40_1', 'WRN-40-1', 71.98),
-    'wrn-40-2': Network('wrn_40_2', 'WRN-40-2', 75.61),
-    'vgg8': Network('vgg8', 'VGG-8', 70.36),
-    'vgg13': Network('vgg13', 'VGG-13', 74.64),
-    'mobilenet-v2': Network('mobilenet_v2', 'MobileNetV2', 64.60),
-    'shufflenet-v2': Network('shufflenet_v2', 'ShuffleNetV2', 71.82),
-    'deit-tiny': Network('deit_tiny', 'DeiT-Ti'),
-    't2t-vit-7': Network('t2t_vit_7', 'T2T-ViT-7'),
-    'pit-tiny': Network('pit_tiny', 'PiT-Ti'),
-    'pvt-tiny': Network('pvt_tiny', 'PVT-Ti'),
+    'resnet20': Network(title='ResNet-20', module='resnet20', top1=69.06),
+    'resnet32': Network(title='ResNet-32', module='resnet32', top1=71.14),
+    'resnet56': Network(title='ResNet-56', module='resnet56', top1=72.34),
+    'resnet110': Network(title='ResNet-110', module='resnet110', top1=74.31),
+    'resnet8x4': Network(title='ResNet-8x4', module='resnet8x4', top1=72.50),
+    'resnet32x4': Network(title='ResNet-32x4', module='resnet32x4', top1=79.42),
+    'resnet50': Network(title='ResNet-50', module='resnet50', top1=79.34),
+    'wrn-16-2': Network(title='WRN-16-2', module='wrn_16_2', top1=73.26),
+    'wrn-40-1': Network(title='WRN-40-1', module='wrn_40_1', top1=71.98),
+    'wrn-40-2': Network(title='WRN-40-2', module='wrn_40_2', top1=75.61),
+    'vgg8': Network(title='VGG-8', module='vgg8', top1=70.36),
+    'vgg13': Network(title='VGG-13', module='vgg13', top1=74.64),
+    'mobilenet-v2': Network(
+        title='MobileNetV2', module='mobilenet_v2', top1=64.60, schedule='cifar100_240e_lr0.01'
+    ),
+    'shufflenet-v2': Network(
+        title='ShuffleNetV2', module='shufflenet_v2', top1=71.82, schedule='cifar100_240e_lr0.01'
+    ),
+    'deit-tiny': Network(title='DeiT-Ti', module='deit_tiny'),
+    't2t-vit-7': Network(title='T2T-ViT-7', module='t2t_vit_7'),
+    'pit-tiny': Network(title='PiT-Ti', module='pit_tiny'),
+    'pvt-tiny': Network(title='PVT-Ti', module='pvt_tiny'),
 }
-SMALL_RATE = ('mobilenet-v2', 'shufflenet-v2')
 VITS = ('deit-tiny', 't2t-vit-7', 'pit-tiny', 'pvt-tiny')
+VIT_TEACHER = 'resnet56'  # The paper's (second-hand), as the transformers are.
 
 
 class Pair(NamedTuple):
     """A pair of the CIFAR-100 tables: what its recipes have of their own, and reported top-1."""
 
-    beta: float  # of DKD
-    lskd: tuple[int, float]  # LSKD's temperature and weight
-    mlkd: str  # MLKD's schedule
-    top1: tuple[float, ...]  # of the methods in REPORTED
+    # From mdistiller's configs, but where a comment says otherwise.
+    dkd_beta: float
+    # From the names of the logs that LSKD's README links, but where a comment says otherwise.
+    lskd_temperature: int
+    lskd_weight: float
+    # From the configs of MLKD's authors, and for the pairs that they lack from LSKD's.
+    mlkd_schedule: str
+    # By method. From LSKD's README, but DIST's from that of its authors, which has five of the
+    # pairs and gives means over several runs.
+    top1: dict[str, float]
 
 
-REPORTED = ('kd', 'lskd', 'ctkd', 'dkd', 'mlkd')
-
-# LSKD's values are in the names of the logs that its README links, but for ResNet-110 to
-# ResNet-20, which has the most frequent ones here. MLKD's schedules are in its authors' configs,
-# and for the pairs that they lack in LSKD's.
-# DKD's beta is in mdistiller's configs, but for ResNet-110 to ResNet-20 (here that of the other
-# ResNets) and WRN-40-2 to ResNet-8x4 and to MobileNetV2 (here mdistiller's default, which it has
-# for WRN-40-2 to ShuffleNetV1).
-LONG = 'cifar100_480e'
+# The pairs are those of the paper's tables (second-hand).
 PAIRS = {
-    ('resnet32x4', 'resnet8x4'): Pair(8, (2, 9), LONG, (73.33, 76.62, 73.39, 76.32, 77.08)),
-    ('vgg13', 'vgg8'): Pair(6, (3, 9), LONG, (72.98, 74.36, 73.52, 74.68, 75.18)),
-    ('wrn-40-2', 'wrn-40-1'): Pair(6, (2, 9), LONG, (73.54, 74.37, 73.93, 74.81, 75.35)),
-    ('wrn-40-2', 'wrn-16-2'): Pair(6, (2, 9), LONG, (74.92, 76.11, 75.45, 76.24, 76.63)),
-    ('resnet56', 'resnet20'): Pair(2, (2, 9), LONG, (70.66, 71.43, 71.19, 71.97, 72.19)),
-    ('resnet110', 'resnet32'): Pair(2, (2, 9), LONG, (73.08, 74.17, 73.52, 74.11, 74.11)),
-    ('resnet110', 'resnet20'): Pair(2, (2, 9), LONG, (70.67, 71.48, 70.99, 71.06, 71.89)),
-    ('resnet32x4', 'shufflenet-v2'): Pair(
-        8, (2, 9), f'{LONG}_lr0.01', (74.45, 75.56, 75.37, 77.07, 78.44)
+    ('resnet32x4', 'resnet8x4'): Pair(
+        dkd_beta=8,
+        lskd_temperature=2,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e',
+        top1=dict(kd=73.33, lskd=76.62, ctkd=73.39, dkd=76.32, mlkd=77.08, dist=76.31),
     ),
-    ('resnet32x4', 'wrn-16-2'): Pair(8, (3, 9), LONG, (74.90, 75.26, 74.57, 75.70, 76.52)),
-    ('resnet32x4', 'wrn-40-2'): Pair(8, (3, 9), LONG, (77.70, 77.92, 77.66, 78.46, 79.26)),
-    ('wrn-40-2', 'resnet8x4'): Pair(8, (2, 9), LONG, (73.97, 77.11, 74.61, 75.56, 77.33)),
+    ('vgg13', 'vgg8'): Pair(
+        dkd_beta=6,
+        lskd_temperature=3,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e',
+        top1=dict(kd=72.98, lskd=74.36, ctkd=73.52, dkd=74.68, mlkd=75.18),
+    ),
+    ('wrn-40-2', 'wrn-40-1'): Pair(
+        dkd_beta=6,
+        lskd_temperature=2,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e',
+        top1=dict(kd=73.54, lskd=74.37, ctkd=73.93, dkd=74.81, mlkd=75.35, dist=74.43),
+    ),
+    ('wrn-40-2', 'wrn-16-2'): Pair(
+        dkd_beta=6,
+        lskd_temperature=2,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e',
+        top1=dict(kd=74.92, lskd=76.11, ctkd=75.45, dkd=76.24, mlkd=76.63),
+    ),
+    ('resnet56', 'resnet20'): Pair(
+        dkd_beta=2,
+        lskd_temperature=2,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e',
+        top1=dict(kd=70.66, lskd=71.43, ctkd=71.19, dkd=71.97, mlkd=72.19, dist=71.75),
+    ),
+    ('resnet110', 'resnet32'): Pair(
+        dkd_beta=2,
+        lskd_temperature=2,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e',
+        top1=dict(kd=73.08, lskd=74.17, ctkd=73.52, dkd=74.11, mlkd=74.11),
+    ),
+    ('resnet110', 'resnet20'): Pair(
+        dkd_beta=2,  # Not in mdistiller: that of the other ResNets.
+        lskd_temperature=2,  # No log: the most frequent values here.
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e',
+        top1=dict(kd=70.67, lskd=71.48, ctkd=70.99, dkd=71.06, mlkd=71.89),
+    ),
+    ('resnet32x4', 'shufflenet-v2'): Pair(
+        dkd_beta=8,
+        lskd_temperature=2,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e_lr0.01',
+        top1=dict(kd=74.45, lskd=75.56, ctkd=75.37, dkd=77.07, mlkd=78.44, dist=77.35),
+    ),
+    ('resnet32x4', 'wrn-16-2'): Pair(
+        dkd_beta=8,
+        lskd_temperature=3,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e',
+        top1=dict(kd=74.90, lskd=75.26, ctkd=74.57, dkd=75.70, mlkd=76.52),
+    ),
+    ('resnet32x4', 'wrn-40-2'): Pair(
+        dkd_beta=8,
+        lskd_temperature=3,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e',
+        top1=dict(kd=77.70, lskd=77.92, ctkd=77.66, dkd=78.46, mlkd=79.26),
+    ),
+    ('wrn-40-2', 'resnet8x4'): Pair(
+        dkd_beta=8,  # Not in mdistiller: its default, as for WRN-40-2 to ShuffleNetV1.
+        lskd_temperature=2,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e',
+        top1=dict(kd=73.97, lskd=77.11, ctkd=74.61, dkd=75.56, mlkd=77.33),
+    ),
     ('wrn-40-2', 'mobilenet-v2'): Pair(
-        8, (3, 9), f'{LONG}_lr0.005', (68.36, 69.23, 68.34, 69.28, 70.78)
+        dkd_beta=8,  # Not in mdistiller: its default, as for WRN-40-2 to ShuffleNetV1.
+        lskd_temperature=3,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e_lr0.005',  # LSKD's.
+        top1=dict(kd=68.36, lskd=69.23, ctkd=68.34, dkd=69.28, mlkd=70.78),
     ),
     ('vgg13', 'mobilenet-v2'): Pair(
-        6, (3, 9), f'{LONG}_lr0.0025', (67.37, 68.61, 68.50, 69.71, 70.57)
+        dkd_beta=6,
+        lskd_temperature=3,
+        lskd_weight=9,
+        mlkd_schedule='cifar100_480e_lr0.0025',
+        top1=dict(kd=67.37, lskd=68.61, ctkd=68.50, dkd=69.71, mlkd=70.57),
     ),
     ('resnet50', 'mobilenet-v2'): Pair(
-        8, (3, 1), f'{LONG}_lr0.0025', (67.35, 69.02, 68.67, 70.35, 71.04)
+        dkd_beta=8,
+        lskd_temperature=3,
+        lskd_weight=1,
+        mlkd_schedule='cifar100_480e_lr0.0025',
+        top1=dict(kd=67.35, lskd=69.02, ctkd=68.67, dkd=70.35, mlkd=71.04, dist=68.66),
     ),
 }
-# DIST's README has five of the pairs: means, over several runs.
-DIST_TOP1 = {
-    ('wrn-40-2', 'wrn-40-1'): 74.43,
-    ('resnet56', 'resnet20'): 71.75,
-    ('resnet32x4', 'resnet8x4'): 76.31,
-    ('resnet50', 'mobilenet-v2'): 68.66,
-    ('resnet32x4', 'shufflenet-v2'): 77.35,
-}
-VIT_TEACHER = 'resnet56'
+
+
+class ImageNetNetwork(NamedTuple):
+    """A network of the ImageNet tables."""
+
+    title: str  # for people
+    module: str  # its file in configs/_base_/models/imagenet
+    checkpoint: str | None = None  # of a teacher: mmpretrain's
 
 
 class ImageNetPair(NamedTuple):
-    """A pair of the ImageNet tables, its teacher's weights and reported top-1."""
+    """A pair of the ImageNet tables: what its recipes have of their own, and reported top-1."""
 
-    teacher: str
-    student: str
-    checkpoint: str
-    titles: tuple[str, str]
-    beta: float  # of DKD
-    mlkd: str  # MLKD's schedule
-    top1: dict[str, float]  # of KD and DKD by mdistiller, of DIST by its authors
+    dkd_beta: float  # from mdistiller's configs
+    mlkd_schedule: str  # MLKD's; from which file was not noted
+    top1: dict[str, float]  # KD and DKD from mdistiller's README, DIST from that of its authors
 
 
 ZOO = 'https://download.openmmlab.com/mmclassification/v0/resnet'
+IMAGENET_NETWORKS = {
+    'resnet18': ImageNetNetwork(title='ResNet-18', module='resnet18'),
+    'resnet34': ImageNetNetwork(
+        title='ResNet-34',
+        module='resnet34',
+        checkpoint=f'{ZOO}/resnet34_8xb32_in1k_20210831-f257d4e6.pth',
+    ),
+    'resnet50': ImageNetNetwork(
+        title='ResNet-50',
+        module='resnet50',
+        checkpoint=f'{ZOO}/resnet50_8xb32_in1k_20210831-ea4938fc.pth',
+    ),
+    'mobilenet-v1': ImageNetNetwork(title='MobileNetV1', module='mobilenet_v1'),
+}
+# The paper's pairs (second-hand).
 IMAGENET_PAIRS = {
     ('resnet34', 'resnet18'): ImageNetPair(
-        'resnet34',
-        'resnet18',
-        f'{ZOO}/resnet34_8xb32_in1k_20210831-f257d4e6.pth',
-        ('ResNet-34', 'ResNet-18'),
-        0.5,
-        'imagenet_100e_bs512_lr0.1',
-        {'kd': 71.03, 'dkd': 71.70, 'dist': 72.07},
+        dkd_beta=0.5,
+        mlkd_schedule='imagenet_100e_bs512_lr0.1',
+        top1=dict(kd=71.03, dkd=71.70, dist=72.07),
     ),
     ('resnet50', 'mobilenet-v1'): ImageNetPair(
-        'resnet50',
-        'mobilenet_v1',
-        f'{ZOO}/resnet50_8xb32_in1k_20210831-ea4938fc.pth',
-        ('ResNet-50', 'MobileNetV1'),
-        2.0,
-        'imagenet_100e_bs512',
-        {'kd': 70.50, 'dkd': 72.05, 'dist': 73.24},
+        dkd_beta=2.0,
+        mlkd_schedule='imagenet_100e_bs512',
+        top1=dict(kd=70.50, dkd=72.05, dist=73.24),
     ),
+}
+
+
+class Recipe(NamedTuple):
+    """How a method is trained on ImageNet: files of configs/_base_, and images a GPU."""
+
+    batch: int = 64
+    data: str = 'imagenet_bs64'
+    schedule: str | None = 'imagenet_100e_bs512'  # mdistiller's; None for the pair's own
+
+
+IMAGENET_RECIPES = {
+    'kd': Recipe(),
+    # The batches and epochs of the authors' command.
+    'ctkd': Recipe(batch=32, data='imagenet_bs32', schedule='imagenet_120e_bs256'),
+    'dkd': Recipe(),
+    'mlkd': Recipe(data='imagenet_two_views_bs64', schedule=None),
+    'lskd': Recipe(),  # What its authors used there could not be found.
+    'dist': Recipe(schedule='imagenet_100e_bs512_nesterov'),  # The authors' momentum.
 }
 
 
@@ -249,10 +360,6 @@ def alone(network: str) -> str:
     return f'{network}_1xb64_cifar100'
 
 
-def small_rate(student: str) -> str:
-    return 'cifar100_240e_lr0.01' if student in SMALL_RATE else 'cifar100_240e'
-
-
 def reported(dataset: str, top1: float | None, source: str) -> dict:
     """The entry ``Results`` of a metafile, for a figure of others."""
     if top1 is None:
@@ -273,7 +380,7 @@ def cifar100_files() -> dict[str, str]:
             bases(
                 f'models/cifar100/{network.module}',
                 'datasets/cifar100_bs64',
-                f'schedules/{small_rate(name)}',
+                f'schedules/{network.schedule}',
             )
             + f'\nmodel = _base_.{network.module}\n'
         )
@@ -306,7 +413,7 @@ def cifar100_files() -> dict[str, str]:
                 f'pairs/{teacher}_{student}_cifar100',
                 f'methods/{method}_vit',
                 f'datasets/{data}',
-                'schedules/cifar100_vit_300e',
+                'schedules/cifar100_vit_300e',  # that of tiny-transformers, as the batch is
             )
             stem = f'logits_{teacher}_{student}_1xb128_cifar100'
             add(files, models[method], method, stem, text, teacher, student)
@@ -323,14 +430,14 @@ def cifar100_files() -> dict[str, str]:
 def cifar100_leaf(method: str, teacher: str, student: str) -> str:
     """The config of a CNN pair."""
     pair = PAIRS[teacher, student]
-    data, schedule, own = 'cifar100_bs64', small_rate(student), ''
+    data, schedule, own = 'cifar100_bs64', NETWORKS[student].schedule, ''
     if method == 'dkd':
-        own = loss_options('loss_dkd', beta=float(pair.beta))
+        own = loss_options('loss_dkd', beta=float(pair.dkd_beta))
     elif method == 'lskd':
-        tau, weight = pair.lskd
-        own = loss_options('loss_kl', tau=tau, loss_weight=float(weight))
+        tau, weight = pair.lskd_temperature, float(pair.lskd_weight)
+        own = loss_options('loss_kl', tau=tau, loss_weight=weight)
     elif method == 'mlkd':
-        data, schedule = 'cifar100_two_views_bs64', pair.mlkd
+        data, schedule = 'cifar100_two_views_bs64', pair.mlkd_schedule
     return distillation(
         own,
         f'pairs/{teacher}_{student}_cifar100',
@@ -350,10 +457,8 @@ def add(
     student: str,
 ) -> None:
     """Adds the config of a pair of CIFAR-100 without and with ranking, and their entries."""
-    top1: dict[str, float | None] = {}
-    if (teacher, student) in PAIRS:
-        top1 = dict(zip(REPORTED, PAIRS[teacher, student].top1, strict=True))
-        top1['dist'] = DIST_TOP1.get((teacher, student))
+    # There are no figures of the transformers in the tables above.
+    top1 = PAIRS[teacher, student].top1 if (teacher, student) in PAIRS else {}
     source = DIST_README if method == 'dist' else LSKD_README
     plain, ranked = f'{method}_{stem}', f'{method}-rank_{stem}'
     files[f'configs/cifar100/{method}/{plain}.py'] = text
@@ -377,31 +482,25 @@ def add(
 def imagenet_files() -> dict[str, str]:
     """All files of ImageNet by their path in the repository, but those on mmrazor's configs."""
     files = {}
-    for (teacher, student), pair in IMAGENET_PAIRS.items():
+    for teacher, student in IMAGENET_PAIRS:
+        networks = IMAGENET_NETWORKS[teacher], IMAGENET_NETWORKS[student]
         files[f'configs/_base_/pairs/{teacher}_{student}_in1k.py'] = pair_file(
-            'imagenet', pair.teacher, pair.student, pair.checkpoint
+            'imagenet', networks[0].module, networks[1].module, networks[0].checkpoint
         )
     for method, about in METHODS.items():
         models = []
         source = DIST_README if method == 'dist' else MDISTILLER_README
+        recipe = IMAGENET_RECIPES[method]
         for (teacher, student), pair in IMAGENET_PAIRS.items():
-            batch, data, schedule, own = 64, 'imagenet_bs64', 'imagenet_100e_bs512', ''
-            if method == 'ctkd':
-                batch, data, schedule = 32, 'imagenet_bs32', 'imagenet_120e_bs256'
-            elif method == 'mlkd':
-                data, schedule = 'imagenet_two_views_bs64', pair.mlkd
-            elif method == 'dkd':
-                own = loss_options('loss_dkd', beta=pair.beta)
-            elif method == 'dist':
-                schedule = 'imagenet_100e_bs512_nesterov'
-            plain = f'{method}_logits_{teacher}_{student}_8xb{batch}_in1k'
+            own = loss_options('loss_dkd', beta=pair.dkd_beta) if method == 'dkd' else ''
+            plain = f'{method}_logits_{teacher}_{student}_8xb{recipe.batch}_in1k'
             ranked = plain.replace('_logits', '-rank_logits')
             files[f'configs/imagenet/{method}/{plain}.py'] = distillation(
                 own,
                 f'pairs/{teacher}_{student}_in1k',
                 f'methods/{method}_in1k',
-                f'datasets/{data}',
-                f'schedules/{schedule}',
+                f'datasets/{recipe.data}',
+                f'schedules/{recipe.schedule or pair.mlkd_schedule}',
             )
             files[f'configs/imagenet/{method}/{ranked}.py'] = with_ranking(method, plain)
             for name, figure in ((plain, pair.top1.get(method)), (ranked, None)):
@@ -410,7 +509,10 @@ def imagenet_files() -> dict[str, str]:
                         'Name': name,
                         'In Collection': f'{about.title}, ImageNet',
                         'Config': f'configs/imagenet/{method}/{name}.py',
-                        'Metadata': dict(zip(('Teacher', 'Student'), pair.titles, strict=True)),
+                        'Metadata': {
+                            'Teacher': IMAGENET_NETWORKS[teacher].title,
+                            'Student': IMAGENET_NETWORKS[student].title,
+                        },
                         **reported('ImageNet-1k', figure, source),
                     }
                 )

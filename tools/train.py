@@ -31,6 +31,7 @@ from mmkendall.engine.command_line import (  # noqa: E402
 from mmkendall.engine.distill_config import (  # noqa: E402
     ConfigError,
     add_rank_loss,
+    add_rank_option,
     build_runner,
     check_distill_config,
     config_first,
@@ -49,14 +50,7 @@ from mmkendall.engine.stop_request import terminable  # noqa: E402
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
     parser.add_argument('config', help='a file, or package::path')
-    parser.add_argument(
-        '--rank-loss',
-        nargs='?',
-        const='',
-        metavar='NAME=VALUE,...',
-        help="add the ranking loss beside the config's logit loss, with these arguments of "
-        'KendallRankLoss; its weight is that of the logit loss unless loss_weight is given',
-    )
+    add_rank_option(parser)
     parser.add_argument(
         '--resume',
         nargs='?',

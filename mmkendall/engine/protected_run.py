@@ -24,8 +24,8 @@ from mmkendall.engine.whole_checkpoints import (
     LAST,
     checkpoint_fault,
     newest_whole_checkpoint,
-    write_atomically,
 )
+from mmkendall.whole_files import write_atomically
 
 
 def add_guards(cfg: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 from itertools import pairwise
@@ -23,10 +24,22 @@ from mmkendall.models.losses.logit_losses import (
     rank_mapping,
     rank_names,
 )
-from mmkendall.models.warn_once import warn_once
 from mmkendall.registry import MODELS
+from mmkendall.warn_once import warn_once
 
 RANK_LOSS = 'mmkendall.KendallRankLoss'
+
+
+def add_rank_option(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--rank-loss`` to the options of a tool."""
+    parser.add_argument(
+        '--rank-loss',
+        nargs='?',
+        const='',
+        metavar='NAME=VALUE,...',
+        help="add the ranking loss beside the config's logit loss, with these arguments of "
+        'KendallRankLoss; its weight is that of the logit loss unless loss_weight is given',
+    )
 
 
 def parse_rank_options(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which checkpoints are whole, which of them is the newest, and how a file is written whole."""
+"""Which checkpoints are whole, and which of them is the newest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os.path as osp
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
 from typing import NamedTuple
 
 from torch.serialization import _open_zipfile_reader
@@ -98,53 +97,6 @@ def newest_whole_checkpoint(folder: str) -> Found:
             return Found(path, skipped)
         skipped.append(f'{path}: {fault}')
     return Found(None, skipped)
-
-
-def write_atomically(
-    path: str, data: bytes, fault: Callable[[str], str | None] | None = None
-) -> None:
-    """Writes a file whole or not at all: whoever reads it finds the old or the new one.
-
-    The data goes to ``PATH.part``, which is put on the disk and then renamed.
-
-    Args:
-        path: a local file. Its folder must be there.
-        data: what it will hold.
-        fault: says why a file that was written is not what it should be, and None if it is.
-            Defaults to None, for no such check.
-
-    Raises:
-        OSError: it could not be written. What was at the path is still there.
-    """
-    part = f'{path}.part'
-    try:
-        with open(part, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        found = fault(part) if fault is not None else None
-        if found is not None:
-            raise OSError(f'{path} was written, and when it was read back {found}')
-        os.replace(part, path)
-    except OSError:
-        if osp.exists(part):
-            os.remove(part)
-        raise
-    _sync_folder(osp.dirname(path) or '.')
-
-
-def _sync_folder(folder: str) -> None:
-    """Puts the new name on the disk too, where the system can."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:  # Some network file systems have no such call for folders.
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def _named_in(folder: str) -> str | None:

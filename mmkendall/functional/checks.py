@@ -42,6 +42,16 @@ def check_same_shape(preds_S: Tensor, preds_T: Tensor) -> None:
         )
 
 
+def check_same_shape_and_device(preds_S: Tensor, preds_T: Tensor) -> None:
+    """Raises ValueError unless both are of one shape and on one device."""
+    if preds_S.shape != preds_T.shape or preds_S.device != preds_T.device:
+        raise ValueError(
+            'preds_S and preds_T must have the same shape and device, got '
+            f'{tuple(preds_S.shape)} on {preds_S.device} and '
+            f'{tuple(preds_T.shape)} on {preds_T.device}'
+        )
+
+
 def check_reduction(reduction: str) -> None:
     """Raises ValueError for a reduction that there is not."""
     if reduction not in REDUCTIONS:

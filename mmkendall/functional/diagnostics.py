@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmkendall.functional.checks import check_same_shape_and_device
 from mmkendall.functional.classes import made_finite
 from mmkendall.functional.rank_loss import SURROGATES
 
@@ -113,12 +114,7 @@ def pair_shares(
     _check_range(steepness, threshold)
     if surrogate not in SURROGATES:
         raise ValueError(f'surrogate must be one of {SURROGATES}, got {surrogate!r}')
-    if preds_S.shape != preds_T.shape or preds_S.device != preds_T.device:
-        raise ValueError(
-            'preds_S and preds_T must have the same shape and device, got '
-            f'{tuple(preds_S.shape)} on {preds_S.device} and '
-            f'{tuple(preds_T.shape)} on {preds_T.device}'
-        )
+    check_same_shape_and_device(preds_S, preds_T)
     rows_S, rows_T = (preds.movedim(dim, -1).double() for preds in (preds_S, preds_T))
     shape, num_classes = rows_S.shape[:-1], rows_S.shape[-1]
     rows_S, rows_T = (rows.reshape(-1, num_classes) for rows in (rows_S, rows_T))

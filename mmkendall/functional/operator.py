@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,29 @@ from mmkendall.functional.backends.reference import zero_or_nan
 from mmkendall.functional.classes import made_finite, rows_by_size
 
 
+class _Wanted(NamedTuple):
+    """What is to be computed of the logits.
+
+    Args:
+        steepness: k.
+        surrogate: one of ``SURROGATES``.
+        backend: a key of ``BACKENDS`` but ``'reference'``, or ``'auto'``.
+        student_grad: whether the gradient with respect to the student's logits is wanted.
+        teacher_grad: the same for the teacher's.
+        compute_value: whether the losses are wanted; without them they are 0.
+        average: whether the mean of the losses is wanted in their place.
+    """
+
+    steepness: float
+    surrogate: str
+    backend: str
+    student_grad: bool
+    teacher_grad: bool
+    compute_value: bool
+    average: bool
+
+
+# torch reads the operator's schema from this signature, so it can't take a _Wanted.
 def _compute(
     preds_S: Tensor,
     preds_T: Tensor,
@@ -29,47 +52,40 @@ def _compute(
     Args:
         preds_S: (N, C) student logits, contiguous, float32 or float64, N >= 1, C >= 2.
         preds_T: (N, C) teacher logits, likewise.
-        steepness: k.
-        surrogate: one of ``SURROGATES``.
-        backend: a key of ``BACKENDS`` but ``'reference'``, or ``'auto'``.
-        need_grad_S: whether the gradient with respect to ``preds_S`` is wanted.
-        need_grad_T: the same for ``preds_T``.
-        compute_value: whether the losses are wanted; without them they are 0.
-        average: whether the mean of the losses is wanted in their place.
+        steepness, surrogate, backend, need_grad_S, need_grad_T, compute_value, average: the
+            fields of ``_Wanted``, in their order.
 
     Returns:
         (N,) losses, or a scalar, and the two gradients of each row's loss, or of the mean, (N, C)
         or empty. A class that is minus infinity in both logits does not count, and one that is so
         in the teacher alone is last. NaN for a row that holds a NaN or another infinity.
     """
-    options = (backend, steepness, surrogate, need_grad_S, need_grad_T, compute_value)
-    results = _all_classes(preds_S, preds_T, *options, average)
+    wanted = _Wanted(
+        steepness, surrogate, backend, need_grad_S, need_grad_T, compute_value, average
+    )
+    results = _all_classes(preds_S, preds_T, wanted)
     # Only rows that the backend found wanting are looked at again, so the others pay nothing.
     if _is_nan(results[0]) and bool((preds_T == -math.inf).any()):
-        return _counted_classes(preds_S, preds_T, *options, average, results)
+        return _counted_classes(preds_S, preds_T, wanted, results)
     return results
 
 
 def _all_classes(
-    preds_S: Tensor,
-    preds_T: Tensor,
-    backend: str,
-    steepness: float,
-    surrogate: str,
-    need_grad_S: bool,
-    need_grad_T: bool,
-    compute_value: bool,
-    average: bool,
+    preds_S: Tensor, preds_T: Tensor, wanted: _Wanted
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``_compute`` of rows whose classes all count."""
-    run = functools.partial(run_backend, backend)
-    loss, grad_S = run(preds_S, preds_T, steepness, surrogate, need_grad_S, compute_value, average)
-    if not need_grad_T:
+
+    def run(preds, others, need_grad, compute_value):
+        options = (wanted.steepness, wanted.surrogate, need_grad, compute_value, wanted.average)
+        return run_backend(wanted.backend, preds, others, *options)
+
+    loss, grad_S = run(preds_S, preds_T, wanted.student_grad, wanted.compute_value)
+    if not wanted.teacher_grad:
         grad_T = preds_T.new_empty(0)
-    elif surrogate == 'hard_teacher':
+    elif wanted.surrogate == 'hard_teacher':
         grad_T = torch.zeros_like(preds_T)
     else:  # The other surrogates are symmetric in student and teacher.
-        grad_T = run(preds_T, preds_S, steepness, surrogate, True, False, average)[1]
+        grad_T = run(preds_T, preds_S, True, False)[1]
     return loss, grad_S, grad_T
 
 
@@ -81,29 +97,19 @@ def _is_nan(loss: Tensor) -> bool:
 
 
 def _counted_classes(
-    preds_S: Tensor,
-    preds_T: Tensor,
-    backend: str,
-    steepness: float,
-    surrogate: str,
-    need_grad_S: bool,
-    need_grad_T: bool,
-    compute_value: bool,
-    average: bool,
-    results: tuple[Tensor, Tensor, Tensor],
+    preds_S: Tensor, preds_T: Tensor, wanted: _Wanted, results: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``_compute`` where minus infinities of the teacher made ``results`` NaN.
 
     Rows with equally many classes that count become one smaller matrix.
     """
-    options = (backend, steepness, surrogate, need_grad_S, need_grad_T, compute_value, False)
-    if average:
+    if wanted.average:
         losses = torch.full_like(preds_S[:, 0], math.nan)
         grads = [torch.empty_like(grad) for grad in results[1:]]
     else:
         losses, *grads = results
     again = losses.isnan().nonzero().squeeze(1)
-    rows_S, rows_T, counts = made_finite(preds_S[again], preds_T[again], steepness)
+    rows_S, rows_T, counts = made_finite(preds_S[again], preds_T[again], wanted.steepness)
     num_with_pairs = len(losses) - len(again)
     for grad in grads:
         if grad.numel():
@@ -114,34 +120,27 @@ def _counted_classes(
             losses[rows] = zero_or_nan(rows_S[part], rows_T[part])
             continue
         num_with_pairs += len(rows)
-        losses[rows], *parts = _all_classes(rows_S[places], rows_T[places], *options)
+        of_rows = wanted._replace(average=False)
+        losses[rows], *parts = _all_classes(rows_S[places], rows_T[places], of_rows)
         for grad, values in zip(grads, parts, strict=True):
             if grad.numel():
                 grad[rows[:, None], columns] = values
     grad_S, grad_T = grads
-    if need_grad_T:
+    if wanted.teacher_grad:
         grad_T.masked_fill_(preds_T == -math.inf, 0)
-    if average:
+    if wanted.average:
         share = max(num_with_pairs, 1)
         return losses.sum() / share, grad_S / share, grad_T / share
     return losses, grad_S, grad_T
 
 
-def _compute_shapes(
-    preds_S,
-    preds_T,
-    steepness,
-    surrogate,
-    backend,
-    need_grad_S,
-    need_grad_T,
-    compute_value,
-    average,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _compute_shapes(preds_S: Tensor, preds_T: Tensor, *options) -> tuple[Tensor, Tensor, Tensor]:
+    """Empty results of the right shapes, from which a compiler learns them."""
+    wanted = _Wanted(*options)
     return (
-        preds_S.new_empty(() if average else preds_S.shape[0]),
-        torch.empty_like(preds_S) if need_grad_S else preds_S.new_empty(0),
-        torch.empty_like(preds_T) if need_grad_T else preds_T.new_empty(0),
+        preds_S.new_empty(() if wanted.average else preds_S.shape[0]),
+        torch.empty_like(preds_S) if wanted.student_grad else preds_S.new_empty(0),
+        torch.empty_like(preds_T) if wanted.teacher_grad else preds_T.new_empty(0),
     )
 
 
@@ -189,16 +188,8 @@ class RankLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, preds_S, preds_T, steepness, surrogate, backend, compute_value, average):
         run = compute if needs_operator(preds_S) else _compute
-        loss, grad_S, grad_T = run(
-            preds_S,
-            preds_T,
-            steepness,
-            surrogate,
-            backend,
-            *ctx.needs_input_grad[:2],
-            compute_value,
-            average,
-        )
+        wanted = (steepness, surrogate, backend, *ctx.needs_input_grad[:2], compute_value, average)
+        loss, grad_S, grad_T = run(preds_S, preds_T, *wanted)
         ctx.save_for_backward(preds_S, preds_T, grad_S, grad_T)
         return loss
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmkendall.functional.backends import numba_cpu
 from mmkendall.functional.backends.eager import count_inversions
+from mmkendall.functional.checks import check_same_shape_and_device
 from mmkendall.functional.classes import check_class_mask, rows_by_size
 
 # Elements sorted at once without Numba: a few int64 tensors of this size.
@@ -54,12 +55,7 @@ def kendall_tau(
             raise TypeError(f'{name} must be a torch.Tensor, got {type(preds).__name__}')
         if preds.is_complex():
             raise TypeError(f'{name} must hold numbers that have an order, got {preds.dtype}')
-    if preds_S.shape != preds_T.shape or preds_S.device != preds_T.device:
-        raise ValueError(
-            'preds_S and preds_T must have the same shape and device, got '
-            f'{tuple(preds_S.shape)} on {preds_S.device} and '
-            f'{tuple(preds_T.shape)} on {preds_T.device}'
-        )
+    check_same_shape_and_device(preds_S, preds_T)
     if not -preds_S.dim() <= dim < preds_S.dim():
         raise ValueError(f'dim={dim} is not a dimension of logits of shape {tuple(preds_S.shape)}')
     dim %= preds_S.dim()

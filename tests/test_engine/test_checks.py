@@ -20,10 +20,10 @@ from mmkendall.engine.distill_config import (
     load_config,
     train,
 )
-from mmkendall.engine.errors import REFUSALS
+from mmkendall.engine.errors import REFUSALS, ConfigError
 from mmkendall.engine.hooks import NonFiniteError
 from mmkendall.models import LogitDistill
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 from ..conftest import REPOSITORY
 from .wrong_configs import BUILT, TERMS, augmented, fresh_teacher, rank, set_at
@@ -112,7 +112,7 @@ def warnings_of(action, monkeypatch) -> list[str]:
     """What our code warns of, and not mmengine."""
     said: list[str] = []
     monkeypatch.setattr(
-        'mmkendall.models.warn_once.print_log', lambda message, *rest: said.append(message)
+        'mmkendall.warn_once.print_log', lambda message, *rest: said.append(message)
     )
     action()
     return said
@@ -171,6 +171,24 @@ def test_class_names(algorithm, right, monkeypatch):
     assert 'not the same' in refusal(copy.deepcopy(cfg))
     cfg.allow_other_class_names = True
     check(cfg)
+
+
+@pytest.mark.parametrize('algorithm', ['mmrazor.SingleTeacherDistill', 'mmkendall.LogitDistill'])
+def test_class_names_that_mmcls_wrote(algorithm, right, teacher, tmp_path):
+    state = torch.load(teacher, map_location='cpu')['state_dict']
+    cfg = copy.deepcopy(right)
+    cfg.model.type = algorithm
+    cfg.model.teacher_ckpt = str(tmp_path / 'old.pth')
+    torch.save(dict(state_dict=state, meta=dict(CLASSES='9876543210')), tmp_path / 'old.pth')
+    check(copy.deepcopy(cfg))  # A string is no list of names.
+    torch.save(dict(state_dict=state, meta=dict(CLASSES=[*'9876543210'])), tmp_path / 'old.pth')
+    assert 'the same classes in another order' in refusal(cfg)
+
+
+def test_names_that_are_no_strings_are_compared_as_they_read(right):
+    check_class_names(right, [('0', '1')], [0, 1])
+    with pytest.raises(ConfigError, match='in another order'):
+        check_class_names(right, [('0', '1')], [1, 0])
 
 
 def test_a_few_names_are_likely_spelled_differently(right, monkeypatch):

@@ -22,7 +22,8 @@ from mmengine.runner import Runner
 from scipy.stats import kendalltau
 
 from mmkendall import kendall_rank_loss
-from mmkendall.engine.hooks.distill_diagnostics import _labels, _pair_figures
+from mmkendall.engine.distill_figures import pair_figures
+from mmkendall.engine.logit_groups import log_labels
 from mmkendall.functional import live_pair_share, pair_shares
 from mmkendall.models import KendallRankLoss
 
@@ -237,13 +238,13 @@ def test_figures_are_of_what_the_loss_ranks(across, options):
     student, teacher = torch.randn(2, 6, 8)
     images = torch.tensor([True, True, False, True, True, True])
     classes = torch.tensor([True, False, True, True, True, False, True, True])
-    expected = _pair_figures(
+    expected = pair_figures(
         loss, *(preds[images][:, classes] for preds in (student, teacher)), None, None
     )
     student[2], teacher[:, 1] = math.nan, math.nan
     every = classes.expand(6, 8)
     for class_mask in (classes, every):
-        found = _pair_figures(loss, student, teacher, images, class_mask)
+        found = pair_figures(loss, student, teacher, images, class_mask)
         assert torch.stack(found).tolist() == pytest.approx(torch.stack(expected).tolist())
 
 
@@ -275,7 +276,7 @@ def test_figures_are_not_resumed(tmp_path):
 
 def test_names_in_the_log():
     names = ['loss_rank', 'rank_loss', 'my_loss_of_time', 'loss']
-    assert _labels(names) == ['rank', 'rank_1', 'myof', 'l']
+    assert log_labels(names) == ['rank', 'rank_1', 'myof', 'l']
 
 
 def test_a_logit_loss_alone_and_several_ranking_losses(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shlex
 import shutil
@@ -206,6 +207,18 @@ def test_weights_that_are_not_finite_are_not_saved(train, capsys):
     assert 'tensors of the weights (state_dict) are NaN or infinite after iteration 1' in said
     assert 'architecture.' in said
     assert not checkpoints()
+
+
+def test_resume_goes_on_from_the_checkpoint_that_is_named(train, capsys, left_alone):
+    """Though there is a newer one, and with all that it holds: the end is that of a whole run."""
+    shutil.copytree(left_alone.parent, 'work')
+    newest = Path('work/epoch_3.pth')
+    os.utime(newest, (0, 0))
+    capsys.readouterr()
+    assert train('--resume', 'work/epoch_2.pth') == 0
+    assert 'resumed epoch: 2, iter: ' in output(capsys)
+    assert newest.stat().st_mtime > 0
+    assert not differences(left_alone, newest)
 
 
 def test_resume_goes_back_to_the_newest_whole_checkpoint(train, capsys, two_epochs):

@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from mmkendall.compat import safe_loading
-from mmkendall.engine import whole_checkpoints
 from mmkendall.engine.whole_checkpoints import (
     checkpoint_fault,
     newest_whole_checkpoint,
-    write_atomically,
 )
 
 
@@ -96,25 +94,3 @@ def test_files_of_an_earlier_longer_run_are_not_the_newest(tmp_path):
 def test_an_empty_or_missing_folder(tmp_path):
     for folder in (tmp_path, tmp_path / 'gone'):
         assert newest_whole_checkpoint(str(folder)) == (None, [])
-
-
-def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-    path = save(tmp_path / 'epoch_1.pth', 1)
-    before = path.read_bytes()
-
-    def full(descriptor):
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(whole_checkpoints.os, 'fsync', full)
-    with pytest.raises(OSError, match='No space left'):
-        write_atomically(str(path), before + b'more')
-    assert path.read_bytes() == before
-    assert [each.name for each in tmp_path.iterdir()] == ['epoch_1.pth']
-
-
-def test_what_was_not_written_as_it_was_meant_is_not_put_in_place(tmp_path):
-    path = save(tmp_path / 'epoch_1.pth', 1)
-    before = path.read_bytes()
-    with pytest.raises(OSError, match='read back it is cut off'):
-        write_atomically(str(path), before[:-100], checkpoint_fault)
-    assert path.read_bytes() == before

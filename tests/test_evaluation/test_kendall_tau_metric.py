@@ -179,7 +179,10 @@ def test_where_class_names_stand():
     assert class_names({'dataset_meta': {'classes': ['a', 'b']}}) == ('a', 'b')
     assert class_names({'CLASSES': ('a', 'b')}) == ('a', 'b')
     assert class_names({'classes': ('a', 'b')}) == ('a', 'b')
-    for nothing in (None, {}, {'dataset_meta': {}}, {'classes': None}, {'dataset_meta': None}):
+    for nothing in (
+        None, {}, {'dataset_meta': {}}, {'classes': None}, {'dataset_meta': None}, 'text',
+        {'dataset_meta': 'text'}, {'classes': 'abc'},
+    ):  # fmt: skip
         assert class_names(nothing) is None
     # ImageNet calls two of its classes crane.
     compare_classes('first', ('crane', 'b', 'crane'), 'second', ('x', 'b', 'crane'))

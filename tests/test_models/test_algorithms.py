@@ -432,6 +432,7 @@ def test_several_teachers_are_left_out_one_by_one(teacher_checkpoint):
         (dict(teacher_trainable=True), ValueError, 'teacher_trainable must be False, got True'),
         (dict(teacher_norm_eval=False), ValueError, 'teacher_norm_eval must be True'),
         (dict(student_trainable=False), ValueError, 'student_trainable must be True'),
+        (dict(student_trained=True), TypeError, "unexpected keyword argument 'student_trained'"),
         (dict(teacher=[]), ValueError, r'at least one teacher, got \[\]'),
         (dict(teacher=[dict(type='x')]), ValueError, r"teacher\[0\] must be .* got \['type'\]"),
         (dict(teacher=two_teachers((1, 0))), ValueError, r'teacher\[1\]\.weight must be above 0'),
@@ -461,6 +462,13 @@ def test_several_teachers_are_left_out_one_by_one(teacher_checkpoint):
 def test_refuses(options, error, message):
     with pytest.raises(error, match=message):
         LogitDistill(**{k: v for k, v in {**config(), **options}.items() if k != 'type'})
+
+
+def test_takes_what_only_single_teacher_distill_can_be_told_otherwise():
+    told = dict(teacher_trainable=False, teacher_norm_eval=True, student_trainable=True)
+    model = build(**told)
+    assert not any(parameter.requires_grad for parameter in model.teacher.parameters())
+    assert all(parameter.requires_grad for parameter in model.architecture.parameters())
 
 
 def test_loads_by_itself_in_mmrazors_scope():

@@ -57,7 +57,7 @@ def warnings(monkeypatch) -> list[str]:
     def say(text, logger, level=logging.INFO):
         said.append(text)
 
-    for module in (loading, sys.modules['mmkendall.models.warn_once']):
+    for module in (loading, sys.modules['mmkendall.warn_once']):
         monkeypatch.setattr(module, 'print_log', say)
     return said
 

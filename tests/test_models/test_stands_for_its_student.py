@@ -339,7 +339,7 @@ def said(monkeypatch) -> list[str]:
     """What is warned of, and none of it as said before."""
     texts = []
     loading.warn_once.cache_clear()
-    for module in (loading, sys.modules['mmkendall.models.warn_once']):
+    for module in (loading, sys.modules['mmkendall.warn_once']):
         monkeypatch.setattr(module, 'print_log', lambda text, *_: texts.append(text))
     return texts
 

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
 from mmkendall.engine.distill_config import load_config
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 from ..conftest import REPOSITORY, call_tool, load_tool
 

@@ -295,6 +295,22 @@ def test_several_nodes_need_an_address(script, tmp_path):
     assert 'NNODES=2 needs MASTER_ADDR' in done.stderr
 
 
+@pytest.mark.parametrize(
+    ('script', 'words'),
+    [
+        ('dist_train.sh', 'CONFIG PROCESSES [options of train.py]'),
+        ('dist_test.sh', 'CONFIG CHECKPOINT PROCESSES [options of test.py]'),
+        ('slurm_train.sh', 'PARTITION JOB_NAME CONFIG WORK_DIR [options of train.py]'),
+        ('slurm_test.sh', 'PARTITION JOB_NAME CONFIG CHECKPOINT [options of test.py]'),
+    ],
+)
+def test_launchers_say_what_they_need(script, words, tmp_path):
+    too_few = words.partition(' [')[0].split()[:-1]
+    done = run_tool(script, *too_few, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(rf'usage: \S*{script} {re.escape(words)}\n', done.stderr)
+
+
 def slurm(folder: Path, **more: str) -> dict[str, str]:
     """An environment with Slurm's programs, as far as the launchers use them."""
     programs = folder / 'bin'

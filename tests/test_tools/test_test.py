@@ -69,6 +69,16 @@ def test_the_teacher_measured_against_itself_in_two_parts(tool, teacher):
     assert metrics()['kendall/tau_b_low'] == pytest.approx(1)
 
 
+def test_the_metrics_go_to_a_pickle_where_they_are_asked_for(tool, teacher, capsys):
+    assert tool(TEACHER, teacher, '--out', 'metrics.json', *SHORT) == 0
+    assert tool(TEACHER, teacher, '--out', 'all.pkl', '--out-item', 'metrics', *SHORT) == 0
+    assert load_pickle('all.pkl') == metrics()
+    assert tool(TEACHER, teacher, '--out', 'all.json', '--out-item', 'pred', *SHORT) == 2
+    assert (
+        "predictions can only be written to a .pkl file, got 'all.json'" in capsys.readouterr().err
+    )
+
+
 def test_a_shuffled_loader_is_refused_where_numbers_repeat(tool, teacher, capsys):
     config = parts_config(TEACHER, 'teacher.py')
     assert tool(config, teacher, '--out', 'teacher.pkl') == 0

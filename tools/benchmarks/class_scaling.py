@@ -13,13 +13,13 @@ from common import (
     draw_logits,
     growth_exponent,
     measure,
+    measure_all,
     parse_arguments,
     rank_loss_step,
     save,
     seconds,
     show,
 )
-from rich.progress import Progress
 
 from mmkendall.functional.backends import BACKENDS
 
@@ -124,10 +124,7 @@ def plot(rows, path):
 
 def main():
     options = parse_arguments(__doc__)
-    rows = []
-    with Progress(transient=True) as progress:
-        for steepness in STEEPNESSES:
-            rows += measure_steepness(steepness, options, progress)
+    rows = measure_all(measure_steepness, STEEPNESSES, options)
     show(rows, 'One sample; ratio: times faster than the dense algorithm')
     for (case, subject), slope in exponents(rows).items():
         console.print(f'{case}, {subject}: time grows as C^{slope:.2f} from 4096 classes on')

@@ -13,7 +13,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -291,6 +291,20 @@ def measure(
             }
         )
     return rows
+
+
+def measure_all(
+    measure_case: Callable, cases: Iterable[object], options: argparse.Namespace
+) -> list[dict[str, object]]:
+    """The rows of all cases, with a progress bar meanwhile.
+
+    Args:
+        measure_case: takes a case, the options and the bar, and returns rows of :func:`measure`.
+        cases: whatever it can measure.
+        options: of the command line.
+    """
+    with Progress(transient=True) as progress:
+        return [row for case in cases for row in measure_case(case, options, progress)]
 
 
 def save(

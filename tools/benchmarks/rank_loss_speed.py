@@ -12,13 +12,13 @@ from common import (
     draw_logits,
     errors,
     measure,
+    measure_all,
     parse_arguments,
     rank_loss_step,
     save,
     show,
     train_step,
 )
-from rich.progress import Progress
 from torch.nn import functional as F
 
 from mmkendall.functional import SURROGATES, kendall_rank_loss
@@ -136,10 +136,7 @@ def plot(rows, path):
 
 def main():
     options = parse_arguments(__doc__)
-    rows = []
-    with Progress(transient=True) as progress:
-        for case in SHORT if options.short else FULL:
-            rows += measure_case(case, options, progress)
+    rows = measure_all(measure_case, SHORT if options.short else FULL, options)
     show(rows, 'The ranking loss, forward and backward; ratio: times faster than the reference')
     _, picture = save(BENCHMARK, rows, options)
     plot(rows, picture)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
-from common import draw_logits, measure, parse_arguments, save, show
-from rich.progress import Progress
+from common import draw_logits, measure, measure_all, parse_arguments, save, show
 from scipy.stats import kendalltau
 
 from mmkendall import compat
@@ -17,7 +16,8 @@ SHORT = [(100, 100), (1000, 1000)]
 FULL = [(100, 10), (100, 100), (100, 1000), (1000, 1000), (10_000, 100), (10, 21_841)]
 
 
-def measure_shape(rows, classes, options, progress):
+def measure_shape(shape, options, progress):
+    rows, classes = shape
     preds_S, preds_T = draw_logits(rows, classes, options.device)
     preds_S = preds_S.detach()
     arrays = preds_S.cpu().numpy(), preds_T.cpu().numpy()
@@ -55,10 +55,7 @@ def plot(rows, path):
 
 def main():
     options = parse_arguments(__doc__)
-    rows = []
-    with Progress(transient=True) as progress:
-        for shape in SHORT if options.short else FULL:
-            rows += measure_shape(*shape, options, progress)
+    rows = measure_all(measure_shape, SHORT if options.short else FULL, options)
     show(rows, 'Exact tau-b; ratio: times faster than scipy')
     _, picture = save(BENCHMARK, rows, options)
     plot(rows, picture)

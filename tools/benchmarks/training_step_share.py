@@ -7,12 +7,15 @@ with the caches as the subject before it in the turn has left them, as in a trai
 
 from __future__ import annotations
 
+from itertools import product
+
 import matplotlib.pyplot as plt
 import torch
 from common import (
     backends_for,
     draw_logits,
     measure,
+    measure_all,
     parse_arguments,
     rank_loss_step,
     save,
@@ -20,7 +23,6 @@ from common import (
     show,
 )
 from networks import resnet18, resnet20
-from rich.progress import Progress
 from torch.nn import functional as F
 
 BENCHMARK = 'training_step_share'
@@ -46,7 +48,8 @@ def student_step(build, side, batch, classes, device):
     return step
 
 
-def measure_network(network, classes, options, progress):
+def measure_network(case, options, progress):
+    network, classes = case
     build, name, side, *batches = network
     batch = batches[options.device != 'cpu']
     preds_S, preds_T = draw_logits(batch, classes, options.device)
@@ -93,11 +96,8 @@ def plot(rows, path):
 
 def main():
     options = parse_arguments(__doc__)
-    rows = []
-    with Progress(transient=True) as progress:
-        for network in SHORT if options.short else FULL:
-            for classes in CLASSES:
-                rows += measure_network(network, classes, options, progress)
+    cases = product(SHORT if options.short else FULL, CLASSES)
+    rows = measure_all(measure_network, cases, options)
     show(rows, "The ranking loss as a share of the student's training step")
     _, picture = save(BENCHMARK, rows, options)
     plot(rows, picture)

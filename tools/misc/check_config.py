@@ -21,6 +21,7 @@ from mmkendall.engine.command_line import add_common_options, prepare_config  # 
 from mmkendall.engine.distill_config import (  # noqa: E402
     ConfigError,
     add_rank_loss,
+    add_rank_option,
     build_runner,
     check_distill_config,
     config_first,
@@ -32,13 +33,7 @@ from mmkendall.engine.distill_config import (  # noqa: E402
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='a file, or package::path')
-    parser.add_argument(
-        '--rank-loss',
-        nargs='?',
-        const='',
-        metavar='NAME=VALUE,...',
-        help="add the ranking loss beside the config's logit loss, as tools/train.py does",
-    )
+    add_rank_option(parser)
     parser.add_argument(
         '--no-data',
         action='store_true',

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import os
 import os.path as osp
 import sys
 import warnings
@@ -35,9 +34,9 @@ from mmkendall.compat.safe_loading import UnreadableCheckpointError, load  # noq
 from mmkendall.engine.distill_config import ConfigError, load_config  # noqa: E402
 from mmkendall.engine.hooks.student_checkpoint import (  # noqa: E402
     NoStudentError,
-    save_whole,
     student_checkpoint,
 )
+from mmkendall.whole_files import save_whole, whole_file  # noqa: E402
 
 # Between ONNX Runtime and torch, for logits of the size that networks have.
 TOLERANCE = 1e-4
@@ -146,8 +145,7 @@ def export_onnx(student: nn.Module, shape: list[int], path: str) -> float:
         expected = network(images)
     # The exporter of torch.export needs onnxscript as well, this one does not.
     options = {'dynamo': False} if _knows_dynamo() else {}
-    part = f'{path}.{os.getpid()}.part'
-    try:
+    with whole_file(path) as part:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Of its own deprecation, and of constants it traces.
             torch.onnx.export(
@@ -166,10 +164,6 @@ def export_onnx(student: nn.Module, shape: list[int], path: str) -> float:
             raise ConfigError(
                 f'{path!r} was not written: ONNX Runtime and torch differ by {difference:.2g}'
             )
-        os.replace(part, path)
-    finally:
-        if osp.exists(part):
-            os.remove(part)
     return difference
 
 

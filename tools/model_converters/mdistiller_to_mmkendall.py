@@ -22,8 +22,8 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mmkendall.compat.safe_loading import UnreadableCheckpointError, load
-from mmkendall.engine.hooks.student_checkpoint import save_whole
 from mmkendall.registry import MODELS
+from mmkendall.whole_files import save_whole
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'models' / 'cifar100'
 

@@ -1,14 +1,11 @@
 # CTKD (Li et al., AAAI 2023), the global temperature, with the values of the authors' CIFAR-100
 # commands: a temperature of 1 to 21 that starts at 15.6, the reversal rising over the first 10 of
 # the 240 epochs, CE 0.1, KL 0.9.
+_base_ = ['./logits.py']
+
 model = dict(
-    type='mmrazor.SingleTeacherDistill',
-    architecture=dict(head=dict(loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=0.1))),
+    architecture=dict(head=dict(loss=dict(loss_weight=0.1))),
     distiller=dict(
-        _scope_='mmrazor',
-        type='ConfigurableDistiller',
-        student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-        teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
         distill_losses=dict(
             loss_ctkd=dict(
                 type='mmkendall.CTKDLoss',

@@ -1,13 +1,10 @@
 # DIST (Huang et al., NeurIPS 2022): T = 4, CE 1, 2 between the classes of an image and 2 between
 # the images of a class: dist_cifar.yaml of the authors' image_classification_sota.
+_base_ = ['./logits.py']
+
 model = dict(
-    type='mmrazor.SingleTeacherDistill',
-    architecture=dict(head=dict(loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0))),
+    architecture=dict(head=dict(loss=dict(loss_weight=1.0))),
     distiller=dict(
-        _scope_='mmrazor',
-        type='ConfigurableDistiller',
-        student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-        teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
         distill_losses=dict(
             loss_dist=dict(
                 type='DISTLoss',

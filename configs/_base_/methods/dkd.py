@@ -2,17 +2,14 @@
 # warm-up of 20 of the 240 epochs, CE 1. beta is 8 for the pairs with a ResNet-32x4, for WRN-40-2
 # to ShuffleNetV1 and for ResNet-50 to MobileNetV2; 6 for VGG13's pairs and WRN-40-2 to another
 # WRN; 2 for ResNet-56 to ResNet-20 and ResNet-110 to ResNet-32.
+_base_ = ['./logits.py']
+
 model = dict(
-    type='mmrazor.SingleTeacherDistill',
-    architecture=dict(head=dict(loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0))),
+    architecture=dict(head=dict(loss=dict(loss_weight=1.0))),
     distiller=dict(
-        _scope_='mmrazor',
-        type='ConfigurableDistiller',
         student_recorders=dict(
-            fc=dict(type='ModuleOutputs', source='head.fc'),
             gt_labels=dict(type='ModuleInputs', source='head.loss_module'),
         ),
-        teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
         distill_losses=dict(
             loss_dkd=dict(
                 type='mmkendall.DKDLoss',

@@ -1,12 +1,9 @@
 # KD (Hinton et al., 2015) with the weights the field uses on CIFAR-100: T = 4, CE 0.1, KL 0.9.
+_base_ = ['./logits.py']
+
 model = dict(
-    type='mmrazor.SingleTeacherDistill',
-    architecture=dict(head=dict(loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=0.1))),
+    architecture=dict(head=dict(loss=dict(loss_weight=0.1))),
     distiller=dict(
-        _scope_='mmrazor',
-        type='ConfigurableDistiller',
-        student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-        teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
         distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=4, loss_weight=0.9)),
         loss_forward_mappings=dict(
             loss_kl=dict(

@@ -3,15 +3,12 @@
 # 0.1 on each view, KD 0.9. Trained for 480 epochs with a learning rate of 0.025. It needs data
 # with two views (_base_/datasets/*_two_views*.py), which name their data preprocessor. The two
 # weights are the defaults of the authors' code, whose configs name no others.
+_base_ = ['./logits.py']
+
 model = dict(
-    type='mmrazor.SingleTeacherDistill',
     # 0.2 on the mean over both views is 0.1 on each.
-    architecture=dict(head=dict(loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=0.2))),
+    architecture=dict(head=dict(loss=dict(loss_weight=0.2))),
     distiller=dict(
-        _scope_='mmrazor',
-        type='ConfigurableDistiller',
-        student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-        teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
         distill_losses=dict(
             loss_mlkd=dict(
                 type='mmkendall.MLKDLoss',

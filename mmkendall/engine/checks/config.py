@@ -12,7 +12,7 @@ from mmkendall.engine.checks.scopes import close_types, resolve, scope_of
 from mmkendall.engine.checks.teachers import check_checkpoints_exist
 from mmkendall.engine.checks.terms import check_terms, check_weights
 from mmkendall.engine.errors import ConfigError
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 
 def check_distill_config(cfg: Config) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmkendall.engine.checks.terms import PAIRS, is_logit_loss
 from mmkendall.engine.errors import ConfigError
 from mmkendall.models.losses import DenseLogitLoss, KendallRankLoss
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 # Fewer live pairs than this teach next to nothing; a steepness is offered that leaves a quarter.
 FEW_LIVE, ENOUGH_LIVE = 0.01, 0.25

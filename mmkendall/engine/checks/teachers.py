@@ -13,12 +13,13 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
+from mmkendall.class_names import class_names
 from mmkendall.engine.checks.explain import walk
 from mmkendall.engine.checks.scopes import resolve
 from mmkendall.engine.errors import ConfigError
 from mmkendall.models.algorithms.loading import LoadingCheck
 from mmkendall.models.connectors import SelectClasses
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 # Settings by which a user says that what looks wrong is meant.
 RANDOM_TEACHER = 'allow_random_teacher'
@@ -180,15 +181,8 @@ def check_loaded(cfg: Config, model: BaseModel) -> list[tuple[str, ...] | None]:
             check = LoadingCheck(model.teacher, 'teacher', complete=True, finite=True)
             check.source = str(checkpoint)
             load_checkpoint(model.teacher, check.source, map_location='cpu', logger='silent')
-        of_teachers.append(_class_names(loaded.get('meta')))
+        of_teachers.append(class_names(loaded.get('meta')))
     return of_teachers
-
-
-def _class_names(meta: Any) -> tuple[str, ...] | None:
-    """The classes that a checkpoint's model was trained on, in the order of its logits."""
-    dataset = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
-    classes = dataset.get('classes') if isinstance(dataset, Mapping) else None
-    return tuple(classes) if isinstance(classes, (list, tuple)) and classes else None
 
 
 def check_class_names(
@@ -203,7 +197,7 @@ def check_class_names(
     """
     if cfg.get(OTHER_CLASSES) or not of_data or isinstance(of_data, str) or _picks_classes(cfg):
         return
-    of_data = tuple(of_data)
+    of_data = tuple(map(str, of_data))  # As those of a checkpoint are read.
     for index, classes in enumerate(of_teachers):
         if classes is None or tuple(classes) == of_data:
             continue

@@ -23,7 +23,7 @@ from mmkendall.models.losses.logit_losses import (
     mean_warning,
     plain_type,
 )
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 RECORD = {
     'recorder': str,

@@ -11,8 +11,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmkendall.engine.hooks.finite_loss import NonFiniteError, is_finite, unwrap
-from mmkendall.engine.whole_checkpoints import LAST, checkpoint_fault, write_atomically
+from mmkendall.engine.whole_checkpoints import LAST, checkpoint_fault
 from mmkendall.registry import HOOKS
+from mmkendall.whole_files import write_atomically
 
 # Stages of hooks that all processes call before the first of them saves a checkpoint.
 BEFORE_SAVING = 'before_saving_on_all_ranks'

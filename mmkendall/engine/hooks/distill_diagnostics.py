@@ -1,30 +1,20 @@
 from __future__ import annotations
 
-import math
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from numbers import Integral
-from typing import Any, NamedTuple
 
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmkendall.functional import kendall_tau, pair_shares
-from mmkendall.functional.classes import counted_classes
-from mmkendall.functional.rank_loss import ranked_rows
-from mmkendall.models.losses import DenseLogitLoss, KendallRankLoss
+from mmkendall.engine.distill_figures import Seen, group_figures
+from mmkendall.engine.logit_groups import Group, find_groups, record_key
 from mmkendall.models.losses.logit_losses import LOGIT_LOSSES
 from mmkendall.registry import HOOKS
-
-# Pairs looked at in one measurement: all of a batch of 256 with 100 classes, 16 rows with 1,000.
-MAX_PAIRS = 1 << 24
-MAX_CLASSES = 2048
 
 
 @HOOKS.register_module()
@@ -96,7 +86,7 @@ class DistillDiagnosticsHook(Hook):
                 f'{type(model).__name__}: remove the hook'
             )
         self.model = model
-        self.groups = _find_groups(losses, self.distiller.loss_forward_mappings)
+        self.groups = find_groups(losses, self.distiller.loss_forward_mappings)
         if not self.groups:
             found = ', '.join(f'{name} ({type(loss).__name__})' for name, loss in losses.items())
             raise ValueError(
@@ -113,11 +103,11 @@ class DistillDiagnosticsHook(Hook):
         get_record, compute_losses = distiller.get_record, distiller.compute_distill_losses
         scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
         self._scale = scaler.get_scale() if hasattr(scaler, 'get_scale') else 1.0
-        self._calls: list[dict[str, _Seen]] = []
+        self._calls: list[dict[str, Seen]] = []
         read = {}
 
         def watched_record(**record):
-            read[_key(record)] = value = get_record(**record)
+            read[record_key(record)] = value = get_record(**record)
             return value
 
         def watched_losses():
@@ -147,7 +137,7 @@ class DistillDiagnosticsHook(Hook):
         for name, value in figures.items():
             hub.update_scalar(f'train/{name}', value, resumed=False)
 
-    def _look(self, group: _Group, losses: dict[str, Tensor], read: dict) -> _Seen:
+    def _look(self, group: Group, losses: dict[str, Tensor], read: dict) -> Seen:
         """The logits of one call for the losses, and the gradients of its terms."""
         get_record = type(self.distiller).get_record
         preds_S, preds_T = (
@@ -163,13 +153,13 @@ class DistillDiagnosticsHook(Hook):
             name: (
                 loss,
                 *(
-                    read[_key(mapping[argument])].detach() if argument in mapping else None
+                    read[record_key(mapping[argument])].detach() if argument in mapping else None
                     for argument in ('preds_S', 'preds_T', 'mask', 'class_mask')
                 ),
             )
             for name, (loss, mapping) in group.rank.items()
         }
-        return _Seen(
+        return Seen(
             preds_S.detach(),
             preds_T.detach(),
             self._gradient([losses[name] for name in group.logit], preds_S),
@@ -193,7 +183,7 @@ class DistillDiagnosticsHook(Hook):
             )
         return None if gradient is None else gradient.double() / self._scale
 
-    def _figures(self, calls: list[dict[str, _Seen]]) -> dict[str, float]:
+    def _figures(self, calls: list[dict[str, Seen]]) -> dict[str, float]:
         """The figures of all groups, read from the device in one go."""
         weights = getattr(self.model, 'teacher_weights', [])
         if len(weights) != len(calls):
@@ -202,165 +192,10 @@ class DistillDiagnosticsHook(Hook):
         for name, group in self.groups.items():
             suffix = f'_{name}' if len(self.groups) > 1 else ''
             seen = [call[name] for call in calls]
-            for figure, value in _group_figures(group, seen, weights).items():
+            for figure, value in group_figures(group, seen, weights).items():
                 figures[f'diag/{figure}{suffix}'] = value
         values = torch.stack([value.double() for value in figures.values()]).tolist()
         return dict(zip(figures, values, strict=True))
-
-
-@dataclass
-class _Group:
-    """The losses that read the same logits of the student, by name.
-
-    Args:
-        student, teacher: what ``get_record`` takes to give the logits, without a connector.
-        dim: the dimension of the classes.
-        logit: names of the logit losses.
-        rank: the ranking losses, each with its mapping.
-    """
-
-    student: dict
-    teacher: dict
-    dim: int = 1
-    logit: list[str] = field(default_factory=list)
-    rank: dict[str, tuple[KendallRankLoss, Mapping]] = field(default_factory=dict)
-
-
-class _Seen(NamedTuple):
-    """What one call for the losses showed, for one group."""
-
-    student: Tensor
-    teacher: Tensor
-    grad_logit: Tensor | None
-    grad_rank: Tensor | None
-    ranked: dict[str, tuple]
-
-
-def _find_groups(losses: nn.ModuleDict, mappings: Mapping) -> dict[str, _Group]:
-    """The losses on logits by what they read of the student."""
-    groups: dict[Any, _Group] = {}
-    for name, mapping in mappings.items():
-        loss = losses[name]
-        if isinstance(loss, DenseLogitLoss):
-            raise ValueError(
-                f'DistillDiagnosticsHook reads logits that are one tensor, and {name} is a '
-                'DenseLogitLoss on several feature maps: remove the hook'
-            )
-        arguments = _arguments(loss)
-        if arguments is None:
-            continue
-        student, teacher = (_without_connector(mapping[argument]) for argument in arguments)
-        group = groups.setdefault(_key(student), _Group(student, teacher))
-        if isinstance(loss, KendallRankLoss):
-            group.rank[name] = (loss, mapping)
-            group.dim = loss.dim
-        else:
-            group.logit.append(name)
-    recorders = [group.student['recorder'] for group in groups.values()]
-    return dict(zip(_labels(recorders), groups.values(), strict=True))
-
-
-def _labels(names: Sequence[str]) -> list[str]:
-    """Names for the log, each another, without what makes mmengine average over lines."""
-    labels: list[str] = []
-    for name in names:
-        label = re.sub('_?(loss|time|grad_norm)_?', '', name) or name[:1]
-        labels.append(label if label not in labels else f'{label}_{len(labels)}')
-    return labels
-
-
-def _arguments(loss: nn.Module) -> tuple[str, str] | None:
-    """What a loss calls the logits, if it is one on logits: also a subclass of one we know."""
-    if isinstance(loss, KendallRankLoss):
-        return 'preds_S', 'preds_T'
-    kinds = [kind.__name__ for kind in type(loss).__mro__]
-    return next((LOGIT_LOSSES[kind] for kind in kinds if kind in LOGIT_LOSSES), None)
-
-
-def _without_connector(record: Mapping) -> dict:
-    return {key: value for key, value in record.items() if not key.startswith('connector')}
-
-
-def _key(record: Mapping) -> frozenset:
-    return frozenset(record.items())
-
-
-def _group_figures(
-    group: _Group, seen: list[_Seen], weights: Sequence[float]
-) -> dict[str, Tensor]:
-    """Figures of one group from its calls, one a teacher, whose weights add up to 1."""
-    figures = {}
-    taus = [
-        kendall_tau(
-            one.student,
-            one.teacher,
-            dim=group.dim,
-            class_mask=counted_classes(one.student, one.teacher),
-        ).nanmean()
-        for one in seen
-    ]
-    figures['tau'] = _weighted(taus, weights)
-    for name, label in zip(group.rank, _labels(list(group.rank)), strict=True):
-        shares = [_pair_figures(*one.ranked[name]) for one in seen]
-        suffix = f'_{label}' if len(group.rank) > 1 else ''
-        for figure, values in zip(
-            ('live_pairs', 'live_wrong_pairs'), zip(*shares, strict=True), strict=True
-        ):
-            figures[figure + suffix] = _weighted(values, weights)
-    norms = {}
-    for kind in ('logit', 'rank'):
-        gradients = [getattr(one, f'grad_{kind}') for one in seen]
-        if any(gradient is None for gradient in gradients):
-            continue
-        gradients = [weight * grad for weight, grad in zip(weights, gradients, strict=True)]
-        low = sum(
-            _low_half(gradient, one.teacher, group.dim)
-            for gradient, one in zip(gradients, seen, strict=True)
-        )
-        figures[f'low_half_{kind}'] = low / sum(gradient.abs().sum() for gradient in gradients)
-        norms[kind] = sum(gradients).norm()
-    if len(norms) == 2:
-        figures['norm_ratio'] = norms['rank'] / norms['logit']
-    return figures
-
-
-def _weighted(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    return sum(weight * value for weight, value in zip(weights, values, strict=True))
-
-
-def _low_half(gradient: Tensor, preds_T: Tensor, dim: int) -> Tensor:
-    """The absolute gradient on the half of the classes that the teacher puts lowest."""
-    lowest = preds_T.topk(preds_T.shape[dim] // 2, dim=dim, largest=False).indices
-    return gradient.abs().gather(dim, lowest).sum()
-
-
-def _pair_figures(
-    loss: KendallRankLoss,
-    preds_S: Tensor,
-    preds_T: Tensor,
-    mask: Tensor | None,
-    class_mask: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Shares of live pairs, of all pairs and of the wrong ones, as the loss ranks the logits."""
-    preds_S, preds_T, dim = preds_S.float(), preds_T.float(), loss.dim % preds_S.dim()
-    if loss.across == 'batch':
-        # The images are ranked, class by class: they are the columns, and the classes the rows.
-        if class_mask is not None and class_mask.dim() == 2:
-            hidden, class_mask = ~class_mask, None
-            preds_S, preds_T = (
-                preds.masked_fill(hidden, -math.inf) for preds in (preds_S, preds_T)
-            )
-        dim, mask, class_mask = 0, class_mask, mask
-    options = (loss.topk, loss.mink, loss.standardize)
-    rows_S, rows_T = ranked_rows(preds_S, preds_T, dim, mask, class_mask, *options)
-    has_pairs = counted_classes(rows_S, rows_T).sum(dim=1) > 1
-    rows_S, rows_T = rows_S[has_pairs], rows_T[has_pairs]
-    step = math.ceil(rows_S.shape[1] / MAX_CLASSES) or 1
-    rows_S, rows_T = rows_S[:, ::step], rows_T[:, ::step]
-    num_rows = max(1, MAX_PAIRS // max(1, rows_S.shape[1] ** 2))
-    step = math.ceil(len(rows_S) / num_rows) or 1
-    shares = pair_shares(rows_S[::step], rows_T[::step], loss.steepness, loss.surrogate)
-    return shares.live.mean(), shares.wrong_live.sum() / shares.wrong.sum()
 
 
 def _uncompiled(function: Callable) -> Callable:

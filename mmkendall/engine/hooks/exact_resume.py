@@ -1,23 +1,18 @@
 from __future__ import annotations
 
 import bisect
-import logging
-import random
-from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import torch
-import torch.multiprocessing as mp
-from mmengine.dist import all_gather_object, all_reduce, barrier, get_rank, get_world_size
+from mmengine.dist import all_gather_object, all_reduce, barrier, get_world_size
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mmkendall.engine.hooks.atomic_checkpoint import AtomicCheckpointHook
 from mmkendall.engine.hooks.finite_loss import optim_wrappers, unwrap
+from mmkendall.engine.random_states import current_states, restore_states
+from mmkendall.engine.rest_of_data import RestOfEpoch, SkippingIterator
 from mmkendall.engine.resume_checks import (
     LENGTH,
     TERMS,
@@ -28,6 +23,7 @@ from mmkendall.engine.resume_checks import (
     warn_of_kept_settings,
 )
 from mmkendall.engine.stop_request import Terminated, stop_is_requested
+from mmkendall.engine.worker_seeds import give_own_generator, seed_persistent_workers
 from mmkendall.registry import HOOKS
 
 # Keys in a checkpoint, and in its meta.
@@ -49,9 +45,9 @@ class ExactResumeHook(Hook):
     - A validation that was due when the checkpoint was saved, and that it therefore does not know
       of, is run first. Otherwise the best checkpoint and a schedule that follows a metric miss it.
     - A training goes on at the image where it stopped, also in the middle of an epoch, which
-      mmengine starts again. Without worker processes the order of the images is wound forward
-      without loading them; with them, what was seen is loaded once more, which winds the
-      generators of the workers forward too.
+      mmengine starts again. Without worker processes the images before it are skipped without
+      being loaded. With them they are loaded once more, which brings the random generators of the
+      workers into the states in which they were.
     - Persistent workers get new seeds at each epoch, derived from the run's seed, the epoch, the
       process and the worker: mmengine seeds them once, and their state is out of reach of a
       checkpoint. Other workers are started, and seeded by mmengine, at each epoch.
@@ -110,7 +106,7 @@ class ExactResumeHook(Hook):
         if not isinstance(loop, IterBasedTrainLoop):
             seed_persistent_workers(loop.dataloader, runner.seed)
         for each in (loop, runner.val_loop):
-            _start_workers_by_their_own(getattr(each, 'dataloader', None), runner.seed)
+            give_own_generator(getattr(each, 'dataloader', None), runner.seed)
         if self.loaded is None:
             return
         restore_states(self.loaded['states'])
@@ -122,14 +118,14 @@ class ExactResumeHook(Hook):
             runner.val_loop.run()
         if isinstance(loop, IterBasedTrainLoop):
             if loop.iter:
-                loop.dataloader_iterator = _WoundForward(
+                loop.dataloader_iterator = SkippingIterator(
                     loop.dataloader_iterator, loop.dataloader, loop.iter
                 )
             return
         # With another batch size the iterations so far say nothing about the place in the epoch.
         done = loop.iter - loop.epoch * len(loop.dataloader) if same_length else 0
         if 0 < done <= len(loop.dataloader):
-            loop.dataloader = _RestOfEpoch(loop.dataloader, done)
+            loop.dataloader = RestOfEpoch(loop.dataloader, done)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Tells persistent workers which epoch it is."""
@@ -175,7 +171,7 @@ class ExactResumeHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Gives the loop its dataloader again."""
         loader = getattr(runner.train_loop, 'dataloader', None)
-        if isinstance(loader, _RestOfEpoch):
+        if isinstance(loader, RestOfEpoch):
             runner.train_loop.dataloader = loader.whole
 
     def before_val(self, runner: Runner) -> None:
@@ -198,184 +194,6 @@ class ExactResumeHook(Hook):
         checkpoint['meta'][VALIDATED] = self.validated
         checkpoint['meta'][LENGTH] = epoch_length(runner.train_loop.dataloader)
         self.gathered = None
-
-
-def current_states() -> dict[str, Any]:
-    """The states of this process's random generators, of kinds that a checkpoint may hold."""
-    name, keys, *rest = np.random.get_state()
-    states = {
-        'python': random.getstate(),
-        'numpy': (name, torch.from_numpy(keys.astype(np.int64)), *rest),
-        'torch': torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        states['cuda'] = torch.cuda.get_rng_state()
-    return states
-
-
-def set_states(states: dict[str, Any]) -> None:
-    """Puts the random generators of this process into the states of :func:`current_states`."""
-    version, words, gauss = states['python']
-    random.setstate((version, tuple(words), gauss))
-    name, keys, *rest = states['numpy']
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(states['torch'].cpu())
-    if 'cuda' in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states['cuda'].cpu())
-
-
-def restore_states(states: list[dict] | None) -> None:
-    """Puts the generators into this process's states of a checkpoint, or says why not."""
-    if states is not None and len(states) == get_world_size():
-        set_states(states[get_rank()])
-        return
-    why = 'holds no states of the random generators'
-    if states is not None:
-        why = f'was saved by {len(states)} processes, and these are {get_world_size()}'
-    print_log(
-        f'The checkpoint {why}: random augmentation and dropout start again from the seed, so the '
-        'training will not equal one that was not interrupted',
-        'current',
-        logging.WARNING,
-    )
-
-
-def seed_persistent_workers(loader: DataLoader, seed: int) -> None:
-    """Lets the persistent workers of a dataloader have seeds of their own at each epoch.
-
-    Those of the first epoch stay mmengine's. The epoch is told through
-    ``loader.epoch_of_workers.value``.
-
-    Args:
-        loader: a dataloader whose workers have not been started; without persistent ones, it
-            stays as it is.
-        seed: the seed of the run.
-    """
-    if not getattr(loader, 'persistent_workers', False) or not loader.num_workers:
-        return
-    loader.epoch_of_workers = mp.get_context().Value('q', 0)
-    loader.worker_init_fn = _SeedEachEpoch(
-        loader.worker_init_fn, seed, get_rank(), loader.epoch_of_workers
-    )
-
-
-def _start_workers_by_their_own(loader: DataLoader | None, seed: int) -> None:
-    """Keeps the start of persistent workers, once in a process, from the global generator.
-
-    torch draws a number for it, and a resumed run starts them once more.
-    """
-    if getattr(loader, 'persistent_workers', False) and loader.generator is None:
-        loader.generator = torch.Generator().manual_seed(seed)
-
-
-class _SeedEachEpoch:
-    """A ``worker_init_fn``: it reaches the worker's own copy of the dataset."""
-
-    def __init__(self, first, seed: int, rank: int, epoch) -> None:
-        self.first = first
-        self.seed = seed
-        self.rank = rank
-        self.epoch = epoch
-
-    def __call__(self, worker_id: int) -> None:
-        if self.first is not None:
-            self.first(worker_id)
-        self.worker_id = worker_id
-        self.seeded = 0
-        dataset = get_worker_info().dataset
-        kind = type(dataset)
-
-        def seeding(name: str):
-            def get(dataset, index):
-                self.seed_once()
-                return getattr(kind, name)(dataset, index)
-
-            return get
-
-        names = [name for name in ('__getitem__', '__getitems__') if hasattr(kind, name)]
-        with suppress(TypeError):  # A class that is not written in Python stays as it is.
-            dataset.__class__ = type(
-                kind.__name__, (kind,), {name: seeding(name) for name in names}
-            )
-
-    def seed_once(self) -> None:
-        """Seeds the worker before the first sample of an epoch."""
-        epoch = self.epoch.value
-        if epoch == self.seeded:
-            return
-        self.seeded = epoch
-        key = np.random.SeedSequence((self.seed, self.rank, self.worker_id, epoch))
-        words = [int(word) for word in key.generate_state(3)]
-        random.seed(words[0])
-        np.random.seed(words[1])
-        torch.manual_seed(words[2])
-
-
-class _RestOfEpoch:
-    """A dataloader that first goes on from the middle of its epoch."""
-
-    def __init__(self, whole: DataLoader, done: int) -> None:
-        self.whole = whole
-        self.done = done
-        self.states = current_states()
-
-    def __getattr__(self, name: str):
-        return getattr(self.whole, name)
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-    def __iter__(self):
-        batches = iter(self.whole)
-        for _ in range(self.done):
-            if _loads_lazily(self.whole):
-                batches._next_index()
-            else:
-                next(batches)
-        set_states(self.states)
-        yield from batches
-
-
-class _WoundForward:
-    """The endless iterator of an iteration-based loop, that skips what was trained on."""
-
-    def __init__(self, batches, loader: DataLoader, done: int) -> None:
-        self.batches = batches
-        self.lazy = _loads_lazily(loader)
-        self.left = done
-        self.states = current_states()
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if not self.left:
-            return next(self.batches)
-        self.left -= 1
-        batch = self._next_indices() if self.lazy else next(self.batches)
-        if not self.left:
-            set_states(self.states)
-        return batch
-
-    def _next_indices(self) -> list[int]:
-        """The next batch as its indices; at the end of the data, what mmengine does there."""
-        batches = self.batches
-        try:
-            return batches._iterator._next_index()
-        except StopIteration:
-            batches._epoch += 1
-            loader = batches._dataloader
-            for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
-                if hasattr(sampler, 'set_epoch'):
-                    sampler.set_epoch(batches._epoch)
-                    break
-            batches._iterator = iter(loader)
-            return batches._iterator._next_index()
-
-
-def _loads_lazily(loader: DataLoader) -> bool:
-    """Whether a batch can be passed over by its indices alone."""
-    return loader.num_workers == 0 and not isinstance(loader.dataset, IterableDataset)
 
 
 def _progress(loop) -> int:

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from mmkendall.compat.safe_loading import UnreadableCheckpointError, load
 from mmkendall.registry import HOOKS
+from mmkendall.whole_files import save_whole
 
 PREFIX = 'architecture.'
 # Of mmengine's meta all but the config's text, which describes the distillation.
@@ -66,27 +67,6 @@ def student_checkpoint(checkpoint: dict[str, Any], raw: bool = False) -> dict[st
         )
     meta = checkpoint.get('meta', {})
     return {'meta': {key: meta[key] for key in META if key in meta}, 'state_dict': student}
-
-
-def save_whole(content: dict[str, Any], path: str) -> None:
-    """``torch.save`` that leaves the whole file or the one that was there.
-
-    Raises:
-        OSError: the file can't be written.
-    """
-    part = osp.join(osp.dirname(path), f'.{osp.basename(path)}.{os.getpid()}.part')
-    try:
-        with open(part, 'wb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch turns some of the first into the second.
-        reason = getattr(error, 'strerror', None) or str(error).splitlines()[0]
-        raise OSError(f'{path!r} could not be written: {reason}') from error
-    finally:
-        if osp.exists(part):
-            os.remove(part)
 
 
 @HOOKS.register_module()

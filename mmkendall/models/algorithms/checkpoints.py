@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from mmkendall.models.algorithms.loading import warn_once
+from mmkendall.warn_once import warn_once
 
 if TYPE_CHECKING:
     from mmkendall.models.algorithms.logit_distill import LogitDistill
@@ -29,8 +29,8 @@ def drop_teacher(model: LogitDistill, state: dict, prefix: str, local_metadata: 
     if model.save_teacher:
         return
     several = len(model.teachers) > 1
-    for index, reloadable in enumerate(model._reloadable):
-        if reloadable:
+    for index, loading in enumerate(model.teacher_loading):
+        if loading.reloadable:
             of_teacher = f'{prefix}teacher.{index}.' if several else f'{prefix}teacher.'
             for name in [name for name in state if name.startswith(of_teacher)]:
                 del state[name]
@@ -45,7 +45,7 @@ def allow_missing_teacher(model: LogitDistill, incompatible_keys) -> None:
         names = {prefix + name for name in teacher.state_dict()}
         # An averaged model has its copy under module.
         absent = [name for name in missing if name.removeprefix('module.') in names]
-        if model._reloadable[index] and len(absent) == len(names):
+        if model.teacher_loading[index].reloadable and len(absent) == len(names):
             missing[:] = [name for name in missing if name not in absent]
 
 
@@ -54,7 +54,7 @@ def warn_of_another_teacher(model: LogitDistill, state: dict, prefix: str, *_) -
     several = len(model.teachers) > 1
     for index, teacher in enumerate(model.teachers):
         of_teacher = f'{prefix}teacher.{index}.' if several else f'{prefix}teacher.'
-        if not (model._given[index] and teacher.is_init):
+        if not (model.teacher_loading[index].given and teacher.is_init):
             continue
         differs = any(
             of_teacher + name in state

@@ -9,18 +9,13 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, PretrainedInit, is_model_wrapper
 from torch import Tensor, nn
 
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 # Where distillation algorithms, ours and mmrazor's, have the student.
 STUDENT = 'architecture.'
 # In what torch says of a tensor of another shape.
 MISMATCH = re.compile(
     r'size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)'
-)
-
-RANDOM_TEACHER = (
-    'a teacher has random weights: neither teacher_ckpt, nor checkpoint in a list of teachers, '
-    'nor an init_cfg of type Pretrained names its checkpoint, and none that holds it was loaded'
 )
 
 
@@ -50,6 +45,9 @@ class LoadingCheck:
         source: the file that is loaded, for messages, None where unknown.
         missing, unexpected, mismatched: names of the module's tensors, after it was loaded.
         classes: names of the classes that the checkpoint was trained on, None where unknown.
+        given: whether the module has weights though nothing is loaded: it was an object that has
+            them, or its config names their file. Set by who builds the module.
+        reloadable: whether its config names that file, so that it can be read again. Set likewise.
     """
 
     def __init__(
@@ -66,6 +64,8 @@ class LoadingCheck:
         self.finite = finite
         self.nested = nested
         self.loaded = False
+        self.given = False
+        self.reloadable = False
         self.missing: list[str] = []
         self.unexpected: list[str] = []
         self.mismatched: list[str] = []

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,22 +15,12 @@ from mmkendall.models.algorithms.checkpoints import (
     warn_of_another_teacher,
     weights_checksum,
 )
-from mmkendall.models.algorithms.loading import (
-    RANDOM_TEACHER,
-    LoadingCheck,
-    has_pretrained_weights,
-    take_plain_student,
-    warn_once,
-    watch_parts,
-)
+from mmkendall.models.algorithms.loading import LoadingCheck, take_plain_student, watch_parts
 from mmkendall.models.algorithms.passing_on import PassesOn
 from mmkendall.models.algorithms.records import (
-    LEFT_BEHIND,
-    UNLABELLED,
-    build_recorders,
+    check_student_records,
     forbid_inplace,
     has_labels,
-    trainable_record,
 )
 from mmkendall.models.algorithms.student_settings import (
     adopt_settings,
@@ -38,14 +28,16 @@ from mmkendall.models.algorithms.student_settings import (
     tell_classes,
 )
 from mmkendall.models.algorithms.teacher_input import TeacherInput
-from mmkendall.models.algorithms.teacher_logits import TeacherLogits
+from mmkendall.models.algorithms.teacher_logits import TeacherLogits, check_unmixed
+from mmkendall.models.algorithms.teacher_precision import check_precision, precision
+from mmkendall.models.algorithms.teacher_recorders import TeacherRecorders
 from mmkendall.models.algorithms.teachers import (
-    DTYPES,
     build,
     build_model,
     build_teacher,
-    check_autocast,
+    check_single_teacher_arguments,
     teacher_entries,
+    warn_of_random_teachers,
 )
 from mmkendall.models.algorithms.unused_parameters import use_all_parameters
 from mmkendall.registry import MODELS
@@ -55,7 +47,9 @@ from mmkendall.registry import MODELS
 class LogitDistill(PassesOn, BaseModel):
     """Distils the logits of frozen teachers into a student, with mmrazor's distillers.
 
-    A stand-in for mmrazor's ``SingleTeacherDistill``: change ``type``, keep the rest. Other than
+    A stand-in for mmrazor's ``SingleTeacherDistill``: change ``type``, keep the rest. Its
+    ``teacher_trainable``, ``teacher_norm_eval`` and ``student_trainable`` are accepted with their
+    defaults only, as the teacher is always frozen here and the student always trained. Other than
     there
 
     - the whole teacher is in eval mode, always: dropout and drop-path too, not BatchNorm alone;
@@ -112,8 +106,6 @@ class LogitDistill(PassesOn, BaseModel):
         data_preprocessor: config or module, completed by what the student says: the type if it
             has none, batch augmentation (``train_cfg.augments``). Defaults to None, the student's.
         init_cfg: of mmengine's ``BaseModel``. Defaults to None.
-        teacher_trainable, teacher_norm_eval, student_trainable: taken so that configs of
-            ``SingleTeacherDistill`` load; only its defaults (False, True, True) are possible.
 
     Raises:
         TypeError, ValueError: an option that cannot be, when it is built.
@@ -155,24 +147,10 @@ class LogitDistill(PassesOn, BaseModel):
         module_inplace: bool = False,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
-        teacher_trainable: bool = False,
-        teacher_norm_eval: bool = True,
-        student_trainable: bool = True,
+        **of_single_teacher: bool,
     ) -> None:
-        for name, value, possible in (
-            ('teacher_trainable', teacher_trainable, False),
-            ('teacher_norm_eval', teacher_norm_eval, True),
-            ('student_trainable', student_trainable, True),
-        ):
-            if value is not possible:
-                raise ValueError(
-                    f'{name} must be {possible}, got {value!r}: LogitDistill freezes the teacher '
-                    'and trains the student. Use mmrazor.SingleTeacherDistill'
-                )
-        if teacher_dtype is not None and teacher_dtype not in DTYPES:
-            raise ValueError(
-                f'teacher_dtype must be None or one of {", ".join(DTYPES)}, got {teacher_dtype!r}'
-            )
+        check_single_teacher_arguments(of_single_teacher)
+        check_precision(teacher_dtype)
         entries = teacher_entries(teacher, teacher_ckpt)
 
         student = build_model(architecture, 'architecture')
@@ -199,14 +177,7 @@ class LogitDistill(PassesOn, BaseModel):
             TeacherInput(self.data_preprocessor, model.data_preprocessor, entry['input_size'])
             for entry, model in zip(entries, models, strict=True)
         )
-        self._reloadable = [
-            entry['checkpoint'] is not None or has_pretrained_weights(model)
-            for entry, model in zip(entries, models, strict=True)
-        ]
-        self._given = [
-            model.is_init or reloadable
-            for model, reloadable in zip(models, self._reloadable, strict=True)
-        ]
+        self.teacher_loading = [loading for _, loading in built]
 
         if not module_inplace:
             forbid_inplace(self.architecture)
@@ -218,7 +189,6 @@ class LogitDistill(PassesOn, BaseModel):
         self._prepare_recorders(distiller, [entry['recorders'] for entry in entries])
         self.student_loading = LoadingCheck(student, 'student')
         watch_parts(student, 'student')
-        self.teacher_loading = [check for _, check in built]
         self._register_load_state_dict_pre_hook(take_plain_student, with_module=True)
         self._register_load_state_dict_pre_hook(warn_of_another_teacher, with_module=True)
         self._register_state_dict_hook(drop_teacher)
@@ -243,27 +213,7 @@ class LogitDistill(PassesOn, BaseModel):
     @property
     def teacher_classes(self) -> list[tuple[str, ...] | None]:
         """The classes that each teacher's checkpoint names in its meta, None where unknown."""
-        return [check.classes for check in self.teacher_loading]
-
-    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
-        """Depth of a parameter's layer and of all, for layer-wise learning-rate decay.
-
-        Args:
-            param_name: one of this model. Other than the student's are as deep as its head.
-
-        Raises:
-            NotImplementedError: the student does not tell.
-        """
-        student = self.architecture
-        try:
-            if hasattr(student, 'get_layer_depth'):
-                return student.get_layer_depth(param_name.removeprefix('architecture.'))
-        except NotImplementedError:
-            student = getattr(student, 'backbone', student)
-        raise NotImplementedError(
-            'layer-wise learning-rate decay needs a student that tells how deep a layer is '
-            f'(get_layer_depth), and a {type(student).__name__} does not'
-        )
+        return [loading.classes for loading in self.teacher_loading]
 
     def train(self, mode: bool = True) -> LogitDistill:
         """Sets the mode of everything but the teachers, which stay in eval mode."""
@@ -293,7 +243,7 @@ class LogitDistill(PassesOn, BaseModel):
         distiller.set_deliveries_override(False)
         if self.teacher_logits is not None and not self.distillation_stopped:
             self._record_cached(data_samples)
-        elif self._delivers or not self.distillation_stopped:
+        elif self._recorders.delivers or not self.distillation_stopped:
             self._record_live(inputs, data_samples)
 
         distiller.set_deliveries_override(True)
@@ -308,23 +258,14 @@ class LogitDistill(PassesOn, BaseModel):
         if self.calculate_student_loss:
             losses.update({f'student.{name}': loss for name, loss in student_losses.items()})
         if not self.distillation_stopped:
-            self._check_student_records(mode)
-            distill_losses = self._compute_distill_losses()
+            check_student_records(self.distiller, mode)
+            distill_losses = self._recorders.distill_losses(self.teacher_weights)
             losses.update({f'distill.{name}': loss for name, loss in distill_losses.items()})
         trained = [*self.distiller.parameters()]
         if not self.calculate_student_loss:
             trained += self.architecture.parameters()
         use_all_parameters(losses, trained)
         return losses
-
-    def _check_student_records(self, mode: str) -> None:
-        for name in self._recorders_read(from_student=True):
-            recorder = self.distiller.student_recorders.get_recorder(name)
-            if not recorder.data_buffer:
-                raise RuntimeError(
-                    f'student recorder {name!r} (source {recorder.source!r}) recorded nothing: '
-                    + (UNLABELLED if mode == 'tensor' else LEFT_BEHIND)
-                )
 
     @torch.no_grad()
     def teacher_val_step(self, data: dict | list | tuple, index: int = 0) -> list:
@@ -351,14 +292,7 @@ class LogitDistill(PassesOn, BaseModel):
         name = self._logit_recorder()
         self.distiller.set_deliveries_override(False)
         self._record_live(inputs, data_samples)
-        records = [manager.get_recorder(name).get_record_data() for manager in self._recorders]
-        for record in records:
-            if not isinstance(record, Tensor) or record.dim() != 2:
-                raise ValueError(
-                    f'teacher recorder {name!r} must record logits of shape (N, classes) to be '
-                    f'cached, got {tuple(getattr(record, "shape", ())) or type(record).__name__}'
-                )
-        return torch.stack(records, dim=1)
+        return self._recorders.logits(name)
 
     def teacher_checksums(self) -> list[str]:
         """SHA-256 of each teacher's weights, in order."""
@@ -366,72 +300,31 @@ class LogitDistill(PassesOn, BaseModel):
 
     def teacher_fingerprint(self) -> dict[str, Any]:
         """What the teachers' logits depend on beside the image, to tell whether it changed."""
-        recorder = self._logit_recorder()
         return {
             'weights': self.teacher_checksums(),
             'inputs': [teacher_input.describe() for teacher_input in self.teacher_inputs],
-            'sources': [manager.get_recorder(recorder).source for manager in self._recorders],
+            'sources': self._recorders.sources(self._logit_recorder()),
             'dtype': self.teacher_dtype or 'float32',
         }
 
-    def _prepare_recorders(self, distiller: dict, recorders: list[dict | None]) -> None:
-        """One recorder manager a teacher; the distiller's own where there is one teacher."""
+    def _prepare_recorders(self, distiller: dict, own: list[dict | None]) -> None:
         self.distiller.prepare_from_student(self.architecture)
-        self._delivers = bool(self.distiller.deliveries.deliveries)
-        if len(recorders) > 1 and self._delivers:
-            raise ValueError('distill_deliveries need a single teacher, got several')
-        self._recorders = []
-        for model, own in zip(self.teachers, recorders, strict=True):
-            manager = self.distiller.teacher_recorders
-            if own is not None or len(recorders) > 1:
-                config = own or distiller.get('teacher_recorders') or {}
-                missing = self._recorders_read() - set(config)
-                if missing:
-                    raise ValueError(
-                        'recorders of a teacher must have the names that the losses read: '
-                        f'{", ".join(sorted(missing))} missing, got {", ".join(config) or "none"}'
-                    )
-                manager = build_recorders(config)
-            manager.initialize(model)
-            self._recorders.append(manager)
-        self.distiller.teacher_recorders = self._recorders[0]
-
-    def _recorders_read(self, from_student: bool = False) -> set[str]:
-        """Names of the recorders of one side that the losses read."""
-        return {
-            record['recorder']
-            for mapping in self.distiller.loss_forward_mappings.values()
-            for record in mapping.values()
-            if record['from_student'] == from_student
-        }
+        shared = distiller.get('teacher_recorders')
+        self._recorders = TeacherRecorders(self.distiller, self.teachers, shared, own)
 
     def _logit_recorder(self) -> str:
-        names = self._recorders_read()
-        if len(names) != 1:
-            raise ValueError(
-                'teacher_logits need losses that read exactly one teacher recorder, the one of '
-                f'the logits; they read {", ".join(sorted(names)) or "none"}'
-            )
-        return names.pop()
+        return self._recorders.logit_recorder()
 
     def _check_cacheable(self) -> None:
         self._logit_recorder()
-        if self._delivers:
+        if self._recorders.delivers:
             raise ValueError('teacher_logits and distill_deliveries exclude each other')
-        self._check_unmixed()
-
-    def _check_unmixed(self) -> None:
-        if getattr(self.data_preprocessor, 'batch_augments', None) is not None:
-            raise ValueError(
-                'teacher_logits and batch augmentation (train_cfg.augments, mixup, '
-                "SwitchRecipeHook's batch_augments) exclude each other: a mixed image was never "
-                'shown to the teacher'
-            )
+        check_unmixed(self.data_preprocessor)
 
     def _run_teacher(self, index: int, inputs: Tensor, data_samples: list | None, mode: str):
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with self._teacher_precision(inputs.device.type):
+        with precision(inputs.device.type, self.teacher_dtype):
             inputs = self.teacher_inputs[index](inputs)
             return self._teacher_forward(self.teachers[index], inputs, data_samples, mode)
 
@@ -440,65 +333,19 @@ class LogitDistill(PassesOn, BaseModel):
     ):
         return teacher(inputs, data_samples, mode=mode)
 
-    def _teacher_precision(self, device: str) -> AbstractContextManager:
-        if self.teacher_dtype is None:
-            return nullcontext()
-        if self.teacher_dtype == 'float32':
-            return torch.autocast(device, enabled=False)
-        check_autocast(device, self.teacher_dtype)
-        return torch.autocast(device, dtype=DTYPES[self.teacher_dtype])
-
-    def _warn_of_random_teachers(self) -> None:
-        for given, check in zip(self._given, self.teacher_loading, strict=True):
-            if not given and not check.loaded:
-                warn_once(RANDOM_TEACHER)
-
     def _record_live(self, inputs: Tensor, data_samples: list | None) -> None:
-        self._warn_of_random_teachers()
-        # What is delivered enters the student's graph, where inference tensors are refused.
-        frozen = torch.no_grad if self._delivers else torch.inference_mode
-        for index, manager in enumerate(self._recorders):
-            with frozen(), manager, self.distiller.deliveries:
-                self._run_teacher(index, inputs, data_samples, 'tensor')
-            for name in self._recorders_read():
-                buffer = manager.get_recorder(name).data_buffer
-                if not buffer:
-                    raise RuntimeError(
-                        f'teacher recorder {name!r} (source '
-                        f'{manager.get_recorder(name).source!r}) recorded nothing: the teacher '
-                        "runs in mode='tensor', up to its logits and without a loss. Record what "
-                        'comes before the loss; labels can be recorded from the student'
-                    )
-                buffer[:] = [trainable_record(record) for record in buffer]
+        """Fills the teachers' recorders by running the teachers."""
+        warn_of_random_teachers(self.teacher_loading)
+        for index in range(len(self.teachers)):
+            run = partial(self._run_teacher, index, inputs, data_samples, 'tensor')
+            self._recorders.record(index, run)
 
     def _record_cached(self, data_samples: list | None) -> None:
-        self._check_unmixed()  # Hooks turn it on in mid-run.
+        """Fills the teachers' recorders with logits from disk."""
+        check_unmixed(self.data_preprocessor)  # Hooks turn mixing on in mid-run.
         if self._cache is None:
-            logits = TeacherLogits(self.teacher_logits)
-            logits.check_teachers(self.teacher_fingerprint())
-            self._cache = logits
-        if data_samples is None or 'view_row' not in data_samples[0]:
-            raise RuntimeError(
-                'teacher_logits need a training dataset of type mmkendall.FixedViews, which tells '
-                'which row of the logits belongs to an image'
-            )
-        self._cache.check_classes(data_samples[0].get('view_classes'))
-        logits = self._cache.read(
-            [sample.view_row for sample in data_samples],
-            [sample.view_crc for sample in data_samples],
-        ).to(self.data_preprocessor.device)
-        name = self._logit_recorder()
-        for index, manager in enumerate(self._recorders):
-            recorder = manager.get_recorder(name)
-            recorder.reset_data_buffer()
-            recorder.data_buffer.append(logits[:, index].contiguous())
-
-    def _compute_distill_losses(self) -> dict[str, Tensor]:
-        if len(self._recorders) == 1:
-            return self.distiller.compute_distill_losses()
-        total: dict[str, Tensor] = {}
-        for manager, weight in zip(self._recorders, self.teacher_weights, strict=True):
-            self.distiller.teacher_recorders = manager
-            for name, loss in self.distiller.compute_distill_losses().items():
-                total[name] = total.get(name, 0) + weight * loss
-        return total
+            cache = TeacherLogits(self.teacher_logits)
+            cache.check_teachers(self.teacher_fingerprint())
+            self._cache = cache
+        logits = self._cache.of_batch(data_samples)
+        self._recorders.fill(self._logit_recorder(), logits.to(self.data_preprocessor.device))

@@ -36,6 +36,26 @@ class PassesOn(nn.Module):
         else:
             super().__setattr__(name, value)
 
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Depth of a parameter's layer and of all, for layer-wise learning-rate decay.
+
+        Args:
+            param_name: one of this model. Other than the student's are as deep as its head.
+
+        Raises:
+            NotImplementedError: the student does not tell.
+        """
+        student = self.architecture
+        try:
+            if hasattr(student, 'get_layer_depth'):
+                return student.get_layer_depth(param_name.removeprefix('architecture.'))
+        except NotImplementedError:
+            student = getattr(student, 'backbone', student)
+        raise NotImplementedError(
+            'layer-wise learning-rate decay needs a student that tells how deep a layer is '
+            f'(get_layer_depth), and a {type(student).__name__} does not'
+        )
+
     def _passed_on(self, name: str) -> bool:
         own = self.__dict__
         return (

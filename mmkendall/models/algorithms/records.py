@@ -27,6 +27,32 @@ def build_recorders(config: dict):
         return RecorderManager(config)
 
 
+def recorders_read(distiller: nn.Module, from_student: bool) -> set[str]:
+    """Names of the student's or the teacher's recorders that the losses of a distiller read."""
+    return {
+        record['recorder']
+        for mapping in distiller.loss_forward_mappings.values()
+        for record in mapping.values()
+        if record['from_student'] == from_student
+    }
+
+
+def check_student_records(distiller: nn.Module, mode: str) -> None:
+    """Raises RuntimeError where a loss would read what the student has not recorded.
+
+    Args:
+        distiller: a ``ConfigurableDistiller``, after the student has run.
+        mode: the mode in which it ran, for the message.
+    """
+    for name in recorders_read(distiller, from_student=True):
+        recorder = distiller.student_recorders.get_recorder(name)
+        if not recorder.data_buffer:
+            raise RuntimeError(
+                f'student recorder {name!r} (source {recorder.source!r}) recorded nothing: '
+                + (UNLABELLED if mode == 'tensor' else LEFT_BEHIND)
+            )
+
+
 def forbid_inplace(model: nn.Module) -> None:
     """Makes activations leave their input alone, which a recorder may hold."""
     for module in model.modules():

@@ -67,7 +67,7 @@ class RoILogitDistill(LogitDistill):
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
-        if self._delivers:
+        if self._recorders.delivers:
             raise ValueError(
                 'distill_deliveries hand over what the teacher computed, and in RoILogitDistill '
                 'the student runs first'
@@ -104,11 +104,11 @@ class RoILogitDistill(LogitDistill):
         # Not roi_head(...): that runs a mask head as well.
         return teacher.roi_head._bbox_forward(teacher.extract_feat(inputs), self._rois)
 
-    def _prepare_recorders(self, distiller: dict, recorders: list[dict | None]) -> None:
+    def _prepare_recorders(self, distiller: dict, own: list[dict | None]) -> None:
         check_roi_head('architecture', self.architecture)
         for teacher in self.teachers:
             check_roi_head('teacher', teacher)
-        super()._prepare_recorders(distiller, recorders)
+        super()._prepare_recorders(distiller, own)
         self._roi_recorders = build_recorders(
             dict(rois=dict(type='ModuleInputs', source='roi_head.bbox_roi_extractor'))
         )

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import nn
 
-from mmkendall.models.algorithms.loading import warn_once
 from mmkendall.models.algorithms.teacher_input import Normalization, normalizes
+from mmkendall.warn_once import warn_once
 
 # Of data preprocessors, and of BaseModel.
 SETTINGS = ('pad_size_divisor', 'pad_value', 'to_onehot')

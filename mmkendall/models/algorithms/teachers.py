@@ -1,13 +1,11 @@
-"""Teachers: what a config may say of them, how they are built, in which precision they run."""
+"""Teachers: what a config may say of them, how they are built, which weights they have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.model import BaseModel, BaseModule
 from mmengine.runner import load_checkpoint
 from torch import nn
@@ -19,8 +17,19 @@ from mmkendall.models.algorithms.loading import (
     has_pretrained_weights,
     watch_parts,
 )
+from mmkendall.warn_once import warn_once
 
-DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
+# What mmrazor's SingleTeacherDistill can be told otherwise, and what LogitDistill always does.
+OF_SINGLE_TEACHER = {
+    'teacher_trainable': False,
+    'teacher_norm_eval': True,
+    'student_trainable': True,
+}
+RANDOM_TEACHER = (
+    'a teacher has random weights: neither teacher_ckpt, nor checkpoint in a list of teachers, '
+    'nor an init_cfg of type Pretrained names its checkpoint, and none that holds it was loaded'
+)
+# The keys of one teacher in a list of teachers, and the types of their values.
 ENTRY = {
     'model': dict,
     'checkpoint': (str, Path),
@@ -28,6 +37,23 @@ ENTRY = {
     'input_size': (int, tuple, list),
     'recorders': dict,
 }
+
+
+def check_single_teacher_arguments(arguments: dict[str, Any]) -> None:
+    """Checks arguments of ``SingleTeacherDistill`` that a config may bring along.
+
+    Raises:
+        TypeError: it has no such argument either.
+        ValueError: another value than the one that describes ``LogitDistill``.
+    """
+    for name, value in arguments.items():
+        if name not in OF_SINGLE_TEACHER:
+            raise TypeError(f'LogitDistill.__init__() got an unexpected keyword argument {name!r}')
+        if value is not OF_SINGLE_TEACHER[name]:
+            raise ValueError(
+                f'{name} must be {OF_SINGLE_TEACHER[name]}, got {value!r}: LogitDistill freezes '
+                'the teacher and trains the student. Use mmrazor.SingleTeacherDistill'
+            )
 
 
 def teacher_entries(
@@ -143,20 +169,12 @@ def build_teacher(entry: dict[str, Any]) -> tuple[BaseModel, LoadingCheck]:
     elif model.is_init:
         check_finite(model, 'teacher')
     check.classes = class_names(meta)
+    check.reloadable = entry['checkpoint'] is not None or has_pretrained_weights(model)
+    check.given = model.is_init or check.reloadable
     return model, check
 
 
-@cache
-def check_autocast(device: str, dtype: str) -> None:
-    """Raises ValueError if autocast to a type does nothing or fails, as in some older torch."""
-    one = torch.ones(1, 1, device=device)
-    try:
-        with torch.autocast(device, dtype=DTYPES[dtype]):
-            works = (one @ one).dtype == DTYPES[dtype]
-    except RuntimeError:
-        works = False
-    if not works:
-        raise ValueError(
-            f'teacher_dtype {dtype!r} is not possible on {device} with torch '
-            f"{torch.__version__}: use 'float32' or 'bfloat16'"
-        )
+def warn_of_random_teachers(loading: Sequence[LoadingCheck]) -> None:
+    """Warns, once, of a teacher that nobody has given any weights."""
+    if not all(check.given or check.loaded for check in loading):
+        warn_once(RANDOM_TEACHER)

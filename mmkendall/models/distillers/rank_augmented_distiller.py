@@ -13,7 +13,7 @@ from mmkendall.models.losses.logit_losses import (
     rank_mapping,
     rank_names,
 )
-from mmkendall.models.warn_once import warn_once
+from mmkendall.warn_once import warn_once
 
 
 class RankAugmentedDistiller(ConfigurableDistiller):

@@ -39,8 +39,7 @@ class DenseLogitLoss(nn.Module):
 
     Raises:
         ValueError: an option out of its range, or one class for a loss that needs two, when it is
-            built; maps whose shapes don't fit each
-            other or ``num_classes``, when it is called.
+            built; maps whose shapes don't fit each other or ``num_classes``, when it is called.
 
     Cost:
         Two copies of the logits, and ``loss`` on N * num_positions rows.

@@ -25,44 +25,32 @@ class KendallRankLoss(nn.Module):
         L = 1 - \frac{2}{C(C-1)} \sum_{i<j} \tanh(k (t_i - t_j)) \tanh(k (s_i - s_j))
 
     Source: Guan et al., "Enhancing Logits Distillation with Plug&Play Kendall's tau Ranking Loss",
-    ICML 2025 (second-hand, see docs/sources.md). The function behind it,
-    :func:`mmkendall.kendall_rank_loss`, says more about ties, scale and cost.
+    ICML 2025 (second-hand, see docs/sources.md).
+
+    It is the function :func:`mmkendall.kendall_rank_loss` as a module, whose docstring says what
+    the options mean, how ties and the scale of the logits count, and what it costs. What is said
+    below is what the module adds.
 
     Args:
-        steepness: k > 0, per unit of logit. Defaults to 100.
-        surrogate: ``'product'`` (the paper), ``'diffkendall'`` or ``'hard_teacher'``. Defaults to
-            ``'product'``.
-        reduction: ``'none'``, ``'mean'`` over the rows that count, or ``'sum'``. Defaults to
-            ``'mean'``.
-        dim: the dimension of the classes. Defaults to 1, as in mmrazor's ``KLDivergence``.
-        topk: rank only the teacher's highest classes: a count or a fraction. Defaults to None.
-        mink: the same for its lowest classes. Defaults to None.
-        standardize: z-score both logits first. Defaults to False.
-        backend: ``'auto'`` or the name of a backend. Defaults to ``'auto'``.
+        steepness, surrogate, reduction, dim, topk, mink, standardize, backend, compute_value: as
+            in the function, with the same defaults.
         across: ``'classes'`` ranks the classes of each image (the paper); ``'batch'`` ranks, for
             each class, the images of the batch, as DIST's intra-class term correlates them. There
-            N takes the part of C in all that is said above, ``'mean'`` is over the classes, and
-            ``topk`` and ``mink`` choose images. Defaults to ``'classes'``.
+            N takes the part of C in all that the function says, ``'mean'`` is over the classes,
+            and ``topk`` and ``mink`` choose images. Defaults to ``'classes'``.
         gather: under ``across='batch'``, rank the images of all processes, with the gradient of
             the loss on the whole batch after DistributedDataParallel's averaging. Defaults to
             False.
         loss_weight: factor on the loss. The paper sets it to the weight of the logit loss that it
             stands beside. Defaults to 1.0.
         teacher_detach: keep the gradient from the teacher. Defaults to True.
-        compute_value: whether the value is wanted. False returns 0 with the right gradient, for
-            less work. Defaults to True.
 
     Shape:
-        - preds_S, preds_T: (N, C), (N, C, H, W), or (..., C) with ``dim=-1``; floating point,
-          of which one may be of half precision.
-          (N, C) alone under ``across='batch'``.
-        - mask (optional, bool): the shape of ``preds_S`` without ``dim``, which rows count; (N,),
-          which images, under ``across='batch'``.
-        - class_mask (optional, bool): (C,) or the shape of ``preds_S``, which classes count. A
-          class that is minus infinity in both logits does not count either, and one that is so in
-          the teacher alone is last; see the function.
-        - output: scalar, or under ``'none'`` the shape of ``preds_S`` without ``dim``, and (C,)
-          under ``across='batch'``.
+        - preds_S, preds_T: as in the function, but one of them may be of half precision; (N, C)
+          alone under ``across='batch'``.
+        - mask, class_mask (optional): as in the function; under ``across='batch'`` a mask is (N,)
+          and says which images count.
+        - output: as in the function; (C,) for ``'none'`` under ``across='batch'``.
 
     Raises:
         TypeError, ValueError: an option that the loss can't take, when it is built; when it is

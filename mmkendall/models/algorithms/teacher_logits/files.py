@@ -1,0 +1,140 @@
+"""The files that hold teacher logits, one row per augmented view of a sample.
+
+A folder with
+
+``meta.json``
+    What the logits were made of: :data:`FORMAT`, the data set's size, views, seed and classes, and
+    the teachers' fingerprint and classes, with a checksum. Also how many rows are written, so that
+    a stopped build goes on.
+``logits.npy``
+    (rows, teachers, classes), float16 or float32, read through a memory map.
+``crc.npy``
+    (rows,), uint32: CRC-32 of the image that each row was computed from.
+``check.npy``
+    (rows,), uint32: CRC-32 of each row of logits, begun with that of its image; so neither can
+    change, nor rows change places.
+``lock``
+    Held by the process that writes.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = 2
+DTYPES = ('float16', 'float32')
+BUILD = 'tools/dataset_converters/cache_teacher_logits.py CONFIG'
+# What made_of must say to be read at all.
+NUMBERS = ('rows', 'samples', 'views', 'classes')
+
+
+class TeacherLogitsError(RuntimeError):
+    """Cached logits that are missing, unfinished, damaged, or of other images or teachers."""
+
+
+def layout(made_of: dict[str, Any]) -> list[tuple[str, Any, tuple[int, ...]]]:
+    """Name, type and shape of each array."""
+    shape = (made_of['rows'], len(made_of['teachers']['weights']), made_of['classes'])
+    return [
+        ('logits.npy', made_of['dtype'], shape),
+        ('crc.npy', np.uint32, shape[:1]),
+        ('check.npy', np.uint32, shape[:1]),
+    ]
+
+
+def open_arrays(folder: Path, made_of: dict[str, Any]) -> list[np.memmap]:
+    """The arrays, read through memory maps.
+
+    Raises:
+        TeacherLogitsError: one is missing, cut short, or of another shape than ``meta.json`` says.
+    """
+    arrays = []
+    for name, dtype, shape in layout(made_of):
+        try:
+            array = np.load(folder / name, mmap_mode='r')
+            found = array.dtype.name, array.shape
+        except (OSError, ValueError, EOFError, SyntaxError) as error:
+            found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if found != (np.dtype(dtype).name, shape):
+            raise TeacherLogitsError(
+                f'teacher_logits {str(folder)!r} is damaged: {name} must hold '
+                f'{np.dtype(dtype).name} of shape {shape}, as meta.json says, got {found}. Remove '
+                f'the folder and build it again with {BUILD}'
+            )
+        arrays.append(array)
+    return arrays
+
+
+def row_checksums(rows: np.ndarray, crcs: np.ndarray) -> np.ndarray:
+    """CRC-32 of each row, begun with that of its image."""
+    rows = np.ascontiguousarray(rows)
+    return np.array(
+        [zlib.crc32(row, int(crc)) for row, crc in zip(rows, crcs, strict=True)], dtype=np.uint32
+    )
+
+
+def read_meta(folder: Path) -> dict[str, Any] | None:
+    """What ``meta.json`` says, or None if there is none.
+
+    Raises:
+        TeacherLogitsError: it says nothing that can be relied on.
+    """
+    file = folder / 'meta.json'
+    if not file.is_file():
+        return None
+    again = f'Remove the folder and build it again with {BUILD}'
+    try:
+        meta = json.loads(file.read_text())
+        version = meta['format']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TeacherLogitsError(
+            f"{str(folder)!r} is damaged: meta.json can't be read ({type(error).__name__}: "
+            f'{error}). {again}'
+        ) from error
+    if version != FORMAT:
+        raise TeacherLogitsError(
+            f'{str(folder)!r} is of format {version}, this version reads {FORMAT}: build '
+            'the logits again'
+        )
+    made_of, done = meta.get('made_of'), meta.get('rows_done')
+    sound = (
+        isinstance(made_of, dict)
+        and all(is_number(made_of.get(name)) for name in NUMBERS)
+        and made_of.get('dtype') in DTYPES
+        and isinstance(made_of.get('teachers'), dict)
+        and isinstance(made_of['teachers'].get('weights'), list)
+        and is_number(done)
+        and done <= made_of['rows']
+    )
+    if not sound or meta.get('checksum') != checksum_of(made_of):
+        raise TeacherLogitsError(
+            f'{str(folder)!r} is damaged: meta.json does not say what was written there. {again}'
+        )
+    return meta
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON can count something."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def checksum_of(value: Any) -> int:
+    """CRC-32 of a value of JSON."""
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+def differences(was: dict[str, Any], now: dict[str, Any], prefix: str = '') -> list[str]:
+    """``name: was -> now`` for each value that differs, through nested dicts."""
+    found = []
+    for name in {**was, **now}:
+        old, new = was.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f'{prefix}{name}.')
+        elif old != new:
+            found.append(f'{prefix}{name}: {old} -> {new}')
+    return found
