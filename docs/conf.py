@@ -1,0 +1,62 @@
+"""Sphinx's settings for the site: `make docs`.
+
+The sources are the Markdown files of the whole repository that `include_patterns` names, so that a
+link between two of them is the same in a checkout and on the site.
+"""
+
+from __future__ import annotations
+
+# Before anything of OpenMMLab is imported, as in our tools.
+from mmkendall import __version__, compat
+
+compat.apply()
+
+project = 'mmkendall'
+author = 'The mmkendall authors'
+version = release = __version__
+
+root_doc = 'docs/index'
+include_patterns = ['docs/**.md', 'configs/*/README.md', 'CHANGELOG.md', 'CONTRIBUTING.md']
+exclude_patterns = ['.*', '*.egg-info', 'build', 'mmkendall', 'requirements', 'tests', 'tools',
+                    'work_dirs', 'docs/_root']  # fmt: skip
+
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.mathjax',
+    'sphinx.ext.napoleon',
+    'sphinx.ext.viewcode',
+    'sphinx_copybutton',
+]
+
+myst_enable_extensions = ['attrs_block', 'attrs_inline', 'colon_fence', 'deflist', 'dollarmath']
+myst_heading_anchors = 4
+
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'signature'
+autodoc_typehints_format = 'short'
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [('Shape', 'notes_style'), ('Cost', 'notes_style'), 'Metrics']
+# What other projects' documentation describes: nothing here is fetched to link to it. The last two
+# are of this package, and docstrings name them without their module.
+nitpick_ignore_regex = [
+    (r'py:.*', r'(torch|mmengine|mmrazor|mmpretrain|mmdet|mmseg|numpy|np|nn|collections)\b.*'),
+    (r'py:.*', r'(numbers\.Number|os\.PathLike|pathlib\.Path|Any|Module|Path|Tensor)'),
+    (r'py:class', r'(TeacherInput|LoadingCheck)'),
+]
+
+html_theme = 'furo'
+html_title = f'mmkendall {release}'
+html_static_path = ['_static']
+html_css_files = ['site.css']
+# The site's first page is docs/index.html; this folder holds an index.html that leads there.
+html_extra_path = ['_root']
+html_theme_options = {'navigation_with_keys': True}
+copybutton_prompt_text = r'>>> |\.\.\. |\$ '
+copybutton_prompt_is_regexp = True
+
+linkcheck_timeout = 20
+linkcheck_workers = 4
