@@ -6,13 +6,18 @@ link between two of them is the same in a checkout and on the site.
 
 from __future__ import annotations
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
+
 # Before anything of OpenMMLab is imported, as in our tools.
 from mmkendall import __version__, compat
 
 compat.apply()
 
 project = 'mmkendall'
-author = 'The mmkendall authors'
+author = copyright = 'The mmkendall authors'
 version = release = __version__
 
 root_doc = 'docs/index'
@@ -23,7 +28,6 @@ exclude_patterns = ['.*', '*.egg-info', 'build', 'mmkendall', 'requirements', 't
 extensions = [
     'myst_parser',
     'sphinx.ext.autodoc',
-    'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
     'sphinx.ext.viewcode',
     'sphinx_copybutton',
@@ -36,6 +40,8 @@ autodoc_member_order = 'bysource'
 autodoc_typehints = 'signature'
 autodoc_typehints_format = 'short'
 autodoc_preserve_defaults = True
+# A parameter a line where they do not fit.
+python_maximum_signature_line_length = 80
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -60,3 +66,17 @@ copybutton_prompt_is_regexp = True
 
 linkcheck_timeout = 20
 linkcheck_workers = 4
+
+# Formulas become MathML, which browsers draw by themselves: no script is fetched to show them.
+html_math_renderer = 'mathml'
+
+
+def write_formula(writer: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
+    block = isinstance(node, nodes.math_block)
+    formula = tex2mathml(node.astext(), as_block=block)
+    writer.body.append(f'<div class="formula">{formula}</div>' if block else formula)
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer('mathml', (write_formula, None), (write_formula, None))
