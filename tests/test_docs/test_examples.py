@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmkendall.engine.distill_config import check_distill_config, load_config
 from mmkendall.functional.backends import BACKENDS
 
 from ..conftest import REPOSITORY, call_tool, load_tool
@@ -39,6 +40,19 @@ def test_pages(page):
     failed, tried = doctest.DocTestRunner().run(parsed)
     assert tried
     assert not failed
+
+
+def test_readme(tmp_path):
+    """Its config is one that can be trained, and its function runs."""
+    (_, config), (_, function) = blocks('../README.md', 'python')
+    (tmp_path / 'config.py').write_text(config)
+    cfg = load_config(str(tmp_path / 'config.py'))
+    check_distill_config(cfg)
+    weights = [loss.loss_weight for loss in cfg.model.distiller.distill_losses.values()]
+    assert weights == [3, 3]
+    names = {}
+    exec(function, names)
+    assert names['student'].grad.abs().sum() > 0
 
 
 def test_numbers_of_the_figures():
