@@ -33,7 +33,7 @@ extensions = [
     'sphinx_copybutton',
 ]
 
-myst_enable_extensions = ['attrs_block', 'attrs_inline', 'colon_fence', 'deflist', 'dollarmath']
+myst_enable_extensions = ['attrs_inline', 'dollarmath']
 myst_heading_anchors = 4
 
 autodoc_member_order = 'bysource'

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 from mmengine.config import Config
 
@@ -17,6 +20,7 @@ from ..conftest import REPOSITORY, call_tool
 from .pages import commands, write_files
 
 PAGE = 'own_config.md'
+NAMES = ['my_config.py', 'resnet34_photos.py', 'kd_photos.py', 'from_mmrazor.py']
 FEW = ('--per-class', '4')
 
 
@@ -38,7 +42,7 @@ def stop_in_the_third_epoch(*command: str) -> subprocess.CompletedProcess:
 
 def test_the_page_from_the_first_command_to_the_last(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    assert write_files(PAGE, tmp_path) == ['my_config.py', 'photos.py', 'from_mmrazor.py']
+    assert write_files(PAGE, tmp_path) == NAMES
     ran = []
     for program, tool, *options in commands(PAGE):
         assert program == 'mmkendall'
@@ -69,18 +73,23 @@ def test_the_page_from_the_first_command_to_the_last(tmp_path, monkeypatch, capf
     assert validated[-1]['teacher.accuracy/top1'] > 0
 
 
-def test_a_folder_of_three_classes(tmp_path):
+def test_a_folder_of_three_classes(tmp_path, monkeypatch):
     """What the page says a config of one's own names is all that has to change."""
+    monkeypatch.chdir(tmp_path)
     write_files(PAGE, tmp_path)
-    cfg = load_config(str(tmp_path / 'photos.py'))
-    for part in ('architecture', 'teacher'):
-        assert cfg.model[part].head.num_classes == 3
-        assert cfg.model[part].head.type == 'mmpretrain.LinearClsHead'
-    for loader in ('train', 'val', 'test'):
-        assert cfg[f'{loader}_dataloader'].dataset.data_root == 'data/photos'
-        assert cfg[f'{loader}_dataloader'].dataset.data_prefix == (
-            'train' if loader == 'train' else 'val'
-        )
+    random = np.random.default_rng(0)
+    for part, name, number in itertools.product(
+        ('train', 'val'), ('oak', 'ash', 'elm'), range(11)
+    ):
+        path = tmp_path / 'data/photos' / part / name / f'{number}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), random.integers(0, 255, (70, 90, 3), dtype=np.uint8))
+    options = ['--cfg-options', 'model.teacher_ckpt=None', 'allow_random_teacher=True']
+    assert call_tool(monkeypatch, 'misc/check_config.py', 'kd_photos.py', *options) == 0
+    teacher, student = (load_config(name) for name in ('resnet34_photos.py', 'kd_photos.py'))
+    assert teacher.model == student.model.teacher
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        assert teacher[loader] == student[loader]
 
 
 def test_it_is_mmrazors_config_on_other_data():
