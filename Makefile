@@ -48,11 +48,16 @@ NEWEST_PYTHON ?= $(firstword \
 NEWEST := .venv-newest
 UV := .venv-uv/bin/uv
 
+# The site is built in .venv, whose packages its reference reads.
+DOCS_READY := $(VENV)/docs-ready
+SITE := build/docs
+SPHINX = $(BIN)/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep-going --quiet
+
 CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install lock check-install bench demo demo-methods test test-trust test-classic \
-    test-newest newest-python test-det gpu lint format clean
+    test-newest newest-python test-det gpu docs docs-links figures lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +71,13 @@ $(READY): $(LOCKED) setup.cfg pyproject.toml
 	$(BUT_TORCH) $(LOCKED) > $(VENV)/locked.txt
 	$(BIN)/python $(PIP_INSTALL) --no-deps --require-hashes -r $(VENV)/locked.txt
 	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(DOCS_READY): requirements/locked-docs.txt $(READY)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "The versions that build the site need Python 3.11 or newer: make docs PYTHON=python3.11 after make clean")'
+	$(BUT_TORCH) $< > $(VENV)/locked-docs.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps --require-hashes -r $(VENV)/locked-docs.txt
 	touch $@
 
 $(DET_READY): requirements/locked-det.txt setup.cfg pyproject.toml
@@ -100,6 +112,8 @@ lock: $(UV) ## Write the lock files: the newest versions that the ranges admit, 
 	    requirements/detection.in -c $(LOCKED) -b requirements/build.txt --no-emit-package mmcv \
 	    $(foreach extra,mm numba vit demo detection segmentation,--extra $(extra)) \
 	    -o requirements/locked-det.txt
+	$(LOCK) --universal --python-version 3.11 setup.cfg -c $(LOCKED) --extra docs \
+	    -o requirements/locked-docs.txt
 	$(LOCK) --resolution lowest-direct --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	    setup.cfg requirements/classic.in --excludes requirements/classic-excludes.txt \
 	    -b requirements/build.txt \
@@ -180,6 +194,16 @@ bench: $(READY) ## Measure speed, memory, scaling and the share of a training st
 # and NumPy.
 gpu: ## Check and measure the CUDA kernels on this machine's GPU, write a page about it
 	$(PYTHON) tools/misc/gpu_report.py
+
+docs: $(DOCS_READY) ## Build the site into build/docs; a warning or a broken link within it is an error
+	$(SPHINX) -c docs -b html . $(SITE)
+	@echo 'The site begins with $(SITE)/index.html'
+
+docs-links: $(DOCS_READY) ## Ask every address that the site links to whether it is there; needs the network
+	$(SPHINX) -c docs -b linkcheck . build/docs-links
+
+figures: $(READY) ## Draw the figures of the site and of the README anew, and print what is in them
+	$(BIN)/python docs/figures/draw.py
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .

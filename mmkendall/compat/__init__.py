@@ -66,9 +66,8 @@ def apply() -> list[Status]:
     Returns:
         What became of each mend, in the order of ``MENDS``.
 
-    Raises:
-        Nothing: a mend that fails is reported with state ``'failed'``, since a user may never
-        touch what it is about.
+    It raises nothing: a mend that fails is reported with state ``'failed'``, since a user may
+    never touch what it is about.
     """
     # mmengine imports pkg_resources at every package::config path, and each import warns.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')

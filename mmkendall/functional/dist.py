@@ -53,7 +53,7 @@ def dist_loss(
 
     Example:
         >>> import torch
-        >>> logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]], dtype=torch.float64)
+        >>> logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 2.0, 1.0]], dtype=torch.float64)
         >>> round(dist_loss(logits, logits).item(), 6)
         0.0
     """

@@ -22,8 +22,9 @@ FOLDER = REPOSITORY / 'configs'
 CONFIGS = sorted(
     path
     for path in FOLDER.glob('*/**/*.py')
-    # tests/test_detection has those of COCO and Cityscapes.
-    if path.relative_to(FOLDER).parts[0] not in ('_base_', 'studies', 'coco', 'cityscapes')
+    # tests/test_detection has those of COCO and Cityscapes, tests/test_docs those of own_data.
+    if path.relative_to(FOLDER).parts[0]
+    not in ('_base_', 'studies', 'own_data', 'coco', 'cityscapes')
 )
 
 

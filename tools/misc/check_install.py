@@ -33,7 +33,8 @@ BROKEN_PAIRS = (
 SHOWN = ('torch', 'numpy', 'numba', 'mmcv-lite', 'mmcv', 'triton')
 # Of these alone there are versions or systems without a wheel.
 BUILT = ('mmcv',)
-LOCKS = ('locked.txt', 'locked-det.txt')
+# Lock files, and the first minor version of Python 3 that each is for.
+LOCKS = {'locked.txt': 10, 'locked-det.txt': 10, 'locked-docs.txt': 11}
 CLASSIC_LOCK = 'locked-classic.txt'
 
 
@@ -60,7 +61,9 @@ def cases() -> list[Case]:
             # An extra that names another one of ours.
             text = re.sub(r'mmkendall\[(\w+)]', lambda own: extras[own[1]], '\n'.join(lines))
             found += [Case(python, what, end, text) for end in ('highest', 'lowest-direct')]
-        for lock in LOCKS:
+        for lock, first in LOCKS.items():
+            if int(python.split('.')[1]) < first:
+                continue
             text = (REPOSITORY / 'requirements' / lock).read_text()
             found.append(Case(python, lock, 'locked', text))
     text = (REPOSITORY / 'requirements' / CLASSIC_LOCK).read_text()

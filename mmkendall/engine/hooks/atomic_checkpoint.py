@@ -46,7 +46,7 @@ class AtomicCheckpointHook(CheckpointHook):
     ends. Buffers that held an infinity before the training, such as attention masks, may.
 
     Args:
-        *args, **kwargs: those of mmengine's ``CheckpointHook``. With ``max_keep_ckpts=1`` there
+        **kwargs: those of mmengine's ``CheckpointHook``. With ``max_keep_ckpts=1`` there
             are two files while the next is written.
 
     Raises:

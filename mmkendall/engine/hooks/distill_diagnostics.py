@@ -38,7 +38,7 @@ class DistillDiagnosticsHook(Hook):
 
     Gradients are with respect to the student's recorded logits, before any connector, of the terms
     as they are trained: with their weights, warm-ups and AMP's loss scale. A figure that the
-    config has no loss for is left out. Several ranking losses have their names, without "loss_",
+    config has no loss for is left out. Several ranking losses have their names, without ``loss_``,
     behind the two shares of pairs, several recorders of logits theirs behind every figure. With
     several teachers the gradients are those of the weighted mean, and the other figures are
     weighted means.
