@@ -204,6 +204,7 @@ docs-links: $(DOCS_READY) ## Ask every address that the site links to whether it
 
 figures: $(READY) ## Draw the figures of the site and of the README anew, and print what is in them
 	$(BIN)/python docs/figures/draw.py
+	$(BIN)/python docs/figures/draw_loops.py
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .

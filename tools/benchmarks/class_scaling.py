@@ -44,7 +44,8 @@ def subjects(preds_S, preds_T, steepness, options):
         if backend == 'reference':
             continue
         calls[backend] = rank_loss_step(preds_S, preds_T, steepness, 'product', backend)
-        for algorithm in algorithms_of(backend):
+        algorithms = algorithms_of(backend)
+        for algorithm in ('auto', *algorithms) if algorithms else ():
             calls[f'{backend}, {algorithm}'] = partial(
                 forced, preds_S, preds_T, steepness, backend, algorithm
             )
