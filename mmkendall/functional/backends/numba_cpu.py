@@ -26,18 +26,15 @@ enough work and never inherited by a fork. One thread runs in the caller's own.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import math
 import os
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
+from mmkendall.functional.backends.compiling import FirstCalls
 from mmkendall.functional.backends.flat import in_parts
 
 # In the order of the codes in numba_loops.choice.
@@ -83,51 +80,6 @@ def _loops(surrogate: str) -> tuple:
     return choice.choose_algorithms, algorithms
 
 
-# What each process has ready, and the seconds that a call has spent on compiling.
-_ready: set[tuple] = set()
-_compiling: list[float] = []
-
-
-def _make_ready(run, dtype: torch.dtype, *arguments) -> None:
-    """Compiles a loop, or takes the code that another process has left on the disk.
-
-    Args:
-        arguments: without any row, so that nothing is computed yet.
-    """
-    if (run, dtype) in _ready or not hasattr(run, 'stats'):
-        return
-    # Processes that start together, as the ranks of a training do, wait for the first of them.
-    with _lock(run.stats.cache_path):
-        started = time.perf_counter()
-        run(*arguments)
-        if sum(run.stats.cache_misses.values()):
-            _compiling.append(time.perf_counter() - started)
-    _ready.add((run, dtype))
-
-
-@contextlib.contextmanager
-def _lock(folder: str | None) -> Iterator[None]:
-    """Holds a folder's lock where there is such a thing."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ImportError, OSError, TypeError):
-            import fcntl
-
-            os.makedirs(folder, exist_ok=True)
-            file = stack.enter_context(open(os.path.join(folder, 'compiling.lock'), 'w'))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _say_what_was_compiled() -> None:
-    if _compiling:
-        logging.getLogger('mmkendall').warning(
-            'The CPU loops of the ranking loss were compiled, which took %.1f s. The code is kept '
-            'for all processes of this machine.',
-            sum(_compiling),
-        )
-        _compiling.clear()
-
-
 @functools.lru_cache(maxsize=8)
 def _all_rows(num_rows: int):
     return torch.arange(num_rows).numpy()
@@ -167,28 +119,25 @@ def rank_loss(
     weight = 1 / num_rows if average else 1.0
     results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
-    dtype, nothing = preds_S.dtype, (data[0][:0], data[1][:0])
     choice = (steepness, SURROGATE_CODES[surrogate], forced)
-    _make_ready(choose, dtype, *nothing, *choice)
-    codes, lowest, highest, seconds = choose(*data, *choice)
-    for code in range(lowest, highest + 1):
-        rows = _all_rows(num_rows) if lowest == highest else (codes == code).nonzero()[0]
-        if len(rows) == 0:
-            continue
-        if code == -2:
-            raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
-        if code == -1:  # A NaN or an infinity.
-            loss[rows] = math.nan
-            grad[rows if need_grad else ()] = math.nan
-        else:
-            _make_ready(algorithms[code], dtype, *data, steepness, rows[:0], *results)
-            _share_rows(
-                seconds * len(rows) / num_rows,
-                *(rows, algorithms[code], (*data, steepness), results),
-            )
+    with FirstCalls() as first:
+        first.make(choose, preds_S.dtype, data[0][:0], data[1][:0], *choice)
+        codes, lowest, highest, seconds = choose(*data, *choice)
+        for code in range(lowest, highest + 1):
+            rows = _all_rows(num_rows) if lowest == highest else (codes == code).nonzero()[0]
+            if len(rows) == 0:
+                continue
+            if code == -2:
+                raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
+            if code == -1:  # A NaN or an infinity.
+                loss[rows] = math.nan
+                grad[rows if need_grad else ()] = math.nan
+                continue
+            run, before = algorithms[code], (*data, steepness)
+            first.make(run, preds_S.dtype, *before, rows[:0], *results)
+            _share_rows(seconds * len(rows) / num_rows, rows, run, before, results)
     if average:
-        loss = loss.mean(dtype=torch.float64).to(dtype)
-    _say_what_was_compiled()
+        loss = loss.mean(dtype=torch.float64).to(preds_S.dtype)
     return loss, grad if need_grad else grad.view(-1)
 
 
@@ -198,8 +147,8 @@ def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
 
     data = (rows_S.detach().numpy(), rows_T.detach().numpy())
     rows = _all_rows(rows_S.shape[0])
-    _make_ready(tau_b_rows, rows_S.dtype, *data, rows[:0], tau.numpy())
-    _say_what_was_compiled()
+    with FirstCalls() as first:
+        first.make(tau_b_rows, rows_S.dtype, *data, rows[:0], tau.numpy())
     # About 50 ns for each class.
     _share_rows(rows_S.numel() * 5e-8, rows, tau_b_rows, data, (tau.numpy(),))
 

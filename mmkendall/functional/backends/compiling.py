@@ -1,0 +1,75 @@
+"""The first call of a compiled loop: once a machine, and said in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+
+import torch
+
+_ready: set[tuple[Callable, torch.dtype]] = set()
+
+
+class FirstCalls:
+    """A context in which loops that a process has not called yet are compiled or loaded.
+
+    Processes that start together, as the ranks of a training do, wait for the first of them and
+    load what it has compiled. When it is over, one line says how long compiling took.
+    """
+
+    def __init__(self) -> None:
+        self.seconds, self.is_kept = 0.0, False
+        self.lock: contextlib.ExitStack | None = None
+
+    def __enter__(self) -> FirstCalls:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.lock:
+            self.lock.close()
+        if self.seconds:
+            where = (
+                'other processes of this machine will find the code on the disk'
+                if self.is_kept
+                else 'no folder can be written to, so each process does that anew: '
+                'NUMBA_CACHE_DIR may name one'
+            )
+            logging.getLogger('mmkendall').warning(
+                'The CPU loops of the ranking loss were compiled, which took %.1f s; %s.',
+                *(self.seconds, where),
+            )
+
+    def make(self, run: Callable, dtype: torch.dtype, *nothing: object) -> None:
+        """Gets a loop ready.
+
+        Args:
+            run: a function that Numba compiles.
+            dtype: that of the logits.
+            nothing: arguments for it without any row, so that it computes nothing.
+        """
+        if (run, dtype) in _ready:
+            return
+        if self.lock is None:
+            self.lock = _hold(run.stats.cache_path)
+        started = time.perf_counter()
+        run(*nothing)
+        if run.stats.cache_misses:
+            self.seconds += time.perf_counter() - started
+            self.is_kept = run.stats.cache_path is not None
+        _ready.add((run, dtype))
+
+
+def _hold(folder: str | None) -> contextlib.ExitStack:
+    """The lock of a folder, or nothing where there is no such folder or no such lock."""
+    lock = contextlib.ExitStack()
+    with contextlib.suppress(ImportError, OSError, TypeError):
+        import fcntl
+
+        os.makedirs(folder, exist_ok=True)
+        file = os.open(os.path.join(folder, 'compiling.lock'), os.O_CREAT | os.O_WRONLY)
+        lock.callback(os.close, file)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return lock
