@@ -4,7 +4,18 @@ Importing this package needs torch and nothing else. The OpenMMLab components li
 ``mmkendall.models`` and register themselves when a config names them (``mmkendall.registry``).
 """
 
-from mmkendall.functional import kendall_rank_loss, kendall_tau, live_pair_share
+from mmkendall.functional import (
+    kendall_rank_loss,
+    kendall_rank_loss_topk,
+    kendall_tau,
+    live_pair_share,
+)
 from mmkendall.version import __version__
 
-__all__ = ['__version__', 'kendall_rank_loss', 'kendall_tau', 'live_pair_share']
+__all__ = [
+    '__version__',
+    'kendall_rank_loss',
+    'kendall_rank_loss_topk',
+    'kendall_tau',
+    'live_pair_share',
+]

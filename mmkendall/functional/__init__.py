@@ -1,7 +1,8 @@
 """Plain torch functions, which need nothing but torch.
 
 Losses on logits (N, C): :func:`kendall_rank_loss`, :func:`dkd_loss`, :func:`ctkd_loss`,
-:func:`mlkd_loss`, :func:`dist_loss`; z-scores for any of them: :func:`standardize`. How alike two
+:func:`mlkd_loss`, :func:`dist_loss`; against stored top-k scores (N, K):
+:func:`kendall_rank_loss_topk`; z-scores for any of them: :func:`standardize`. How alike two
 rankings are: :func:`kendall_tau`. What the ranking loss can see: :func:`live_pair_share`,
 :func:`pair_shares`.
 """
@@ -13,6 +14,7 @@ from mmkendall.functional.dkd import dkd_loss
 from mmkendall.functional.mlkd import mlkd_loss
 from mmkendall.functional.rank_loss import SURROGATES, kendall_rank_loss
 from mmkendall.functional.standardize import standardize
+from mmkendall.functional.stored_topk import kendall_rank_loss_topk
 from mmkendall.functional.tau import kendall_tau
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     'dist_loss',
     'dkd_loss',
     'kendall_rank_loss',
+    'kendall_rank_loss_topk',
     'kendall_tau',
     'live_pair_share',
     'mlkd_loss',

@@ -203,8 +203,9 @@ def test_threads_share_the_rows(surrogate, monkeypatch):
             results.append(numba_cpu.rank_loss(preds_S, preds_T, 5.0, surrogate, True))
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(results[0][0], results[1][0])
-    assert torch.equal(results[0][1], results[1][1])
+    # Rows that are worked on together round their sums alike; the threads divide them otherwise.
+    for one, three in zip(*results, strict=True):
+        torch.testing.assert_close(one, three, rtol=2e-6, atol=1e-8)
 
 
 def _loss_in_child(connection, preds_S, preds_T):

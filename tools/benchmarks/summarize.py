@@ -96,7 +96,11 @@ class Results:
             if backend == self.fastest and algorithm:
                 case = times.setdefault((row['classes'], row['steepness']), {})
                 case[algorithm] = float(row['median_s'])
-        found = [case.pop('auto') / min(case.values()) for case in times.values() if len(case) > 1]
+        found = [
+            case.pop('auto') / min(case.values())
+            for case in times.values()
+            if 'auto' in case and len(case) > 1
+        ]
         return max(found, default=None)
 
     def exponent(self, steepness: float) -> float | None:

@@ -10,24 +10,23 @@ from collections.abc import Callable
 
 import torch
 
-_ready: set[tuple[Callable, torch.dtype]] = set()
+# Of loops and dtypes.
+ready: set[tuple[Callable, torch.dtype]] = set()
 
 
 class FirstCalls:
-    """A context in which loops that a process has not called yet are compiled or loaded.
+    """Compiles or loads loops that a process has not called yet, until it is closed.
 
     Processes that start together, as the ranks of a training do, wait for the first of them and
-    load what it has compiled. When it is over, one line says how long compiling took.
+    load what it has compiled. In the end one line says how long compiling took.
     """
 
     def __init__(self) -> None:
         self.seconds, self.is_kept = 0.0, False
         self.lock: contextlib.ExitStack | None = None
 
-    def __enter__(self) -> FirstCalls:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Lets other processes go on, and says what was compiled."""
         if self.lock:
             self.lock.close()
         if self.seconds:
@@ -43,15 +42,13 @@ class FirstCalls:
             )
 
     def make(self, run: Callable, dtype: torch.dtype, *nothing: object) -> None:
-        """Gets a loop ready.
+        """Gets a loop ready that is not in ``ready`` yet.
 
         Args:
             run: a function that Numba compiles.
             dtype: that of the logits.
             nothing: arguments for it without any row, so that it computes nothing.
         """
-        if (run, dtype) in _ready:
-            return
         if self.lock is None:
             self.lock = _hold(run.stats.cache_path)
         started = time.perf_counter()
@@ -59,7 +56,7 @@ class FirstCalls:
         if run.stats.cache_misses:
             self.seconds += time.perf_counter() - started
             self.is_kept = run.stats.cache_path is not None
-        _ready.add((run, dtype))
+        ready.add((run, dtype))
 
 
 def _hold(folder: str | None) -> contextlib.ExitStack:

@@ -34,7 +34,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from mmkendall.functional.backends.compiling import FirstCalls
+from mmkendall.functional.backends.compiling import FirstCalls, ready
 from mmkendall.functional.backends.flat import in_parts
 
 # In the order of the codes in numba_loops.choice.
@@ -120,8 +120,10 @@ def rank_loss(
     results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
     choice = (steepness, SURROGATE_CODES[surrogate], forced)
-    with FirstCalls() as first:
-        first.make(choose, preds_S.dtype, data[0][:0], data[1][:0], *choice)
+    dtype, total, first = preds_S.dtype, 0.0, FirstCalls()
+    try:
+        if (choose, dtype) not in ready:
+            first.make(choose, dtype, data[0][:0], data[1][:0], *choice)
         codes, lowest, highest, seconds = choose(*data, *choice)
         for code in range(lowest, highest + 1):
             rows = _all_rows(num_rows) if lowest == highest else (codes == code).nonzero()[0]
@@ -130,14 +132,17 @@ def rank_loss(
             if code == -2:
                 raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
             if code == -1:  # A NaN or an infinity.
-                loss[rows] = math.nan
+                loss[rows] = total = math.nan
                 grad[rows if need_grad else ()] = math.nan
                 continue
             run, before = algorithms[code], (*data, steepness)
-            first.make(run, preds_S.dtype, *before, rows[:0], *results)
-            _share_rows(seconds * len(rows) / num_rows, rows, run, before, results)
+            if (run, dtype) not in ready:
+                first.make(run, dtype, *before, rows[:0], *results)
+            total += _share_rows(seconds * len(rows) / num_rows, rows, run, before, results)
+    finally:
+        first.close()
     if average:
-        loss = loss.mean(dtype=torch.float64).to(preds_S.dtype)
+        loss = torch.tensor(total / num_rows, dtype=dtype)
     return loss, grad if need_grad else grad.view(-1)
 
 
@@ -147,25 +152,27 @@ def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
 
     data = (rows_S.detach().numpy(), rows_T.detach().numpy())
     rows = _all_rows(rows_S.shape[0])
-    with FirstCalls() as first:
+    if (tau_b_rows, rows_S.dtype) not in ready:
+        first = FirstCalls()
         first.make(tau_b_rows, rows_S.dtype, *data, rows[:0], tau.numpy())
+        first.close()
     # About 50 ns for each class.
     _share_rows(rows_S.numel() * 5e-8, rows, tau_b_rows, data, (tau.numpy(),))
 
 
-def _share_rows(seconds: float, rows, run, before, after) -> None:
-    """Calls ``run(*before, part of rows, *after)`` in this thread or in each of several."""
+def _share_rows(seconds: float, rows, run, before, after) -> float:
+    """Calls ``run(*before, part of rows, *after)`` in this thread or in each of several.
+
+    Returns the sum of what it returns.
+    """
     threads = min(torch.get_num_threads(), len(rows))
     if threads == 1 or seconds < MIN_SECONDS_FOR_THREADS:
-        run(*before, rows, *after)
-        return
+        return run(*before, rows, *after)
     size = -(-len(rows) // threads)
     parts = [rows[first : first + size] for first in range(0, len(rows), size)]
     pool = _thread_pool(os.getpid(), threads - 1)
     others = [pool.submit(run, *before, part, *after) for part in parts[1:]]
-    run(*before, parts[0], *after)
-    for other in others:
-        other.result()
+    return run(*before, parts[0], *after) + sum(other.result() for other in others)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,4 +1,8 @@
-"""All pairs of classes: any input, O(C^2)."""
+"""All pairs of classes: any input, O(C^2).
+
+Several rows are taken at once. Their logits stand beside each other, class by class, so that the
+loops over pairs are long even where the classes are few.
+"""
 
 from __future__ import annotations
 
@@ -6,93 +10,125 @@ import math
 
 import numpy as np
 
+from mmkendall.functional.backends.numba_loops import pairs
 from mmkendall.functional.backends.numba_loops.basics import (
+    FASTMATH,
     compiled,
     constants,
     entry,
     exp2,
     fill,
-    logit_ranges,
 )
-from mmkendall.functional.backends.numba_loops.pairs import (
-    BLOCK,
-    diffkendall,
-    hard_teacher,
-    make_near_pairs,
-    product,
-    product_ratio,
-)
+from mmkendall.functional.backends.numba_loops.pairs import BLOCK, make_near_pairs
 
+# Logits that are worked on at once: what belongs to them stays in the second-level cache.
+AT_ONCE = 4096
 # k times the range of the logits: up to the highest, products of four exp(2ks) stay inside
 # float32; under the lowest, their differences lose digits.
 LOWEST_RATIO, HIGHEST_RATIO = 0.5, 28.0
 
-_products, _ratios = make_near_pairs(product), make_near_pairs(product_ratio)
-_hard_teachers, _diffkendalls = make_near_pairs(hard_teacher), make_near_pairs(diffkendall)
+_products, _ratios = make_near_pairs(pairs.product), make_near_pairs(pairs.product_ratio)
 
 
 @compiled
-def _exponentials(logits, lowest, highest, steepness):
-    """exp(2k (x - middle))."""
-    exps = np.empty_like(logits)
-    for i in range(logits.shape[0]):
-        x = np.float64(logits[i]) - (lowest + highest) / 2
-        exps[i] = exp2(2.0 * steepness / math.log(2.0) * x)[1]
-    return exps
+def _to_ratios(logits, middles, scale):
+    """Writes exp(2k (x - middle of its row)) over the logits of some rows, class by class."""
+    for start in range(0, logits.shape[0], middles.shape[0]):
+        own = logits[start : start + middles.shape[0]]
+        for row in range(own.shape[0]):
+            own[row] = exp2((np.float64(own[row]) - middles[row]) * scale)[1]
+
+
+# Of finite rows: a minimum is vectorised only if there is no NaN to keep.
+@compiled(fastmath=FASTMATH | {'nnan'})
+def _middles(logits, steepness, middles):
+    """The middle of each row's range, and the narrowest and the widest range, times k."""
+    lows, highs = logits[: middles.shape[0]].copy(), logits[: middles.shape[0]].copy()
+    for start in range(0, logits.shape[0], middles.shape[0]):
+        own = logits[start : start + middles.shape[0]]
+        for row in range(own.shape[0]):
+            lows[row], highs[row] = min(lows[row], own[row]), max(highs[row], own[row])
+    narrow, wide = np.inf, 0.0
+    for row in range(middles.shape[0]):
+        low, high = np.float64(lows[row]), np.float64(highs[row])
+        middles[row] = (low + high) / 2
+        narrow, wide = min(narrow, steepness * (high - low)), max(wide, steepness * (high - low))
+    return narrow, wide
 
 
 @compiled
-def _products_by_range(s, t, width, order, numbers, changes, slope, mirror):
+def _products_by_range(s, t, width, order, step, numbers, changes, slope, mirror, values):
     """By ratios where they hold."""
-    min_S, max_S, min_T, max_T = logit_ranges(s, t)
     steepness = numbers[2] * math.log(2.0) / 2
-    narrow = steepness * min(max_S - min_S, max_T - min_T)
-    wide = steepness * max(max_S - min_S, max_T - min_T)
-    if narrow < LOWEST_RATIO or wide > HIGHEST_RATIO:
-        return _products(s, t, width, order, numbers, changes, slope, mirror)
-    exps_S = _exponentials(s, min_S, max_S, steepness)
-    exps_T = _exponentials(t, min_T, max_T, steepness)
-    return _ratios(exps_S, exps_T, width, order, numbers, changes, slope, mirror)
+    middles = np.empty((2, step), np.float64)
+    narrow_S, wide_S = _middles(s, steepness, middles[0])
+    narrow_T, wide_T = _middles(t, steepness, middles[1])
+    if min(narrow_S, narrow_T) < LOWEST_RATIO or max(wide_S, wide_T) > HIGHEST_RATIO:
+        return _products(s, t, width, order, step, numbers, changes, slope, mirror, values)
+    _to_ratios(s, middles[0], 2.0 * steepness / math.log(2.0))
+    _to_ratios(t, middles[1], 2.0 * steepness / math.log(2.0))
+    return _ratios(s, t, width, order, step, numbers, changes, slope, mirror, values)
 
 
 def _make_rows(all_pairs):
     @compiled
     def dense_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss, grad):
         count = preds_S.shape[1]
-        changes, slope = np.empty(BLOCK, preds_S.dtype), np.empty(count, preds_S.dtype)
-        mirror = np.empty(count, preds_S.dtype)
+        at_once = max(1, min(rows.shape[0], AT_ONCE // count))
+        table, changes = (
+            np.empty((5, at_once * count), preds_S.dtype),
+            np.empty(2 * BLOCK, preds_S.dtype),
+        )
         numbers = constants(preds_S, steepness)
         nothing = numbers[0] - numbers[0]
         pairs = count * (count - 1) / 2
         factor = -4.0 * steepness * weight / pairs
-        for row in rows:
+        total = 0.0
+        for first in range(0, rows.shape[0], at_once):
+            some = rows[first : first + at_once]
+            step = some.shape[0]
+            used = step * count
+            s, t, slope = table[0, :used], table[1, :used], table[2, :used]
+            mirror, values = table[3, :used], table[4, :used]
+            for own in range(step):
+                from_S, from_T = preds_S[some[own]], preds_T[some[own]]
+                to_S, to_T = s[own:], t[own:]
+                for i in range(count):
+                    to_S[i * step], to_T[i * step] = from_S[i], from_T[i]
             fill(slope, 0)
             fill(mirror, 0)
-            value = all_pairs(
-                *(preds_S[row], preds_T[row], np.inf, nothing, numbers, changes, slope, mirror)
-            )
-            loss[row] = 1.0 - value / pairs if need_value else 0.0
-            if need_grad:
-                for i in range(count):
-                    grad[row, i] = factor * (slope[i] - mirror[i])
+            fill(values, 0)
+            all_pairs(s, t, np.inf, nothing, step, numbers, changes, slope, mirror, values)
+            for own in range(step):
+                row, value = some[own], 0.0
+                for value_i in values[own::step]:
+                    value += value_i
+                loss[row] = 1.0 - value / pairs if need_value else 0.0
+                total += loss[row]
+                if need_grad:
+                    out, own_slope, own_mirror = grad[row], slope[own:], mirror[own:]
+                    for i in range(count):
+                        out[i] = factor * (own_slope[i * step] - own_mirror[i * step])
+        return total
 
     return dense_rows
 
 
-_product_rows, _hard_teacher_rows = _make_rows(_products_by_range), _make_rows(_hard_teachers)
-_diffkendall_rows = _make_rows(_diffkendalls)
+_product_rows = _make_rows(_products_by_range)
+_hard_teacher_rows = _make_rows(make_near_pairs(pairs.hard_teacher))
+_diffkendall_rows = _make_rows(make_near_pairs(pairs.diffkendall))
 
 
 @entry
 def product_rows(*args):
-    _product_rows(*args)
+    return _product_rows(*args)
 
 
 @entry
 def hard_teacher_rows(*args):
-    _hard_teacher_rows(*args)
+    return _hard_teacher_rows(*args)
 
 
 @entry
 def diffkendall_rows(*args):
-    _diffkendall_rows(*args)
+    return _diffkendall_rows(*args)

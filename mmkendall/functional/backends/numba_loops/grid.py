@@ -194,6 +194,7 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
     pairs = count * (count - 1) / 2
     factor = np.float32(-steepness * weight / (pairs * taps.STEP))
     scale = steepness / taps.STEP
+    total = 0.0
     for row in rows:
         s, t = preds_S[row], preds_T[row]
         min_S, max_S, min_T, max_T = logit_ranges(s, t)
@@ -226,6 +227,7 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
         _convolve(grid, (panels[0], panels[1]), turned, False)
         _convolve(turned, (panels[0], panels[1]), field, True)
         loss[row] = 1.0 - _agreement(grid, field) / (2 * pairs) if need_value else 0.0
+        total += loss[row]
         if need_grad:
             for start in range(0, count, BLOCK):
                 stop = min(start + BLOCK, count)
@@ -242,3 +244,4 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
                     factor,
                     grad[row, start:stop],
                 )
+    return total

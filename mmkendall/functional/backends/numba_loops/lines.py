@@ -164,8 +164,8 @@ def _near_in_both(s, t, lowest, steepness, numbers, buffers, slope, mirror):
             own = slice(starts[strip], starts[strip + 1])
             if own.stop > own.start:
                 total += sign * _strip_pairs(
-                    *(own_s[own], own_t[own], NEAR / steepness, numbers[0], numbers, changes),
-                    *(own_slope[own], own_mirror[own]),
+                    *(own_s[own], own_t[own], NEAR / steepness, numbers[0], 1, numbers, changes),
+                    *(own_slope[own], own_mirror[own], own_s[:0]),
                 )
         for place in range(count):
             slope[ids[place]] += sign * own_slope[place]

@@ -3,53 +3,56 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
-from mmkendall.functional.backends.numba_loops.basics import compiled, fill
-
-
-@compiled(fastmath=False)
-def _fill_keys(logits, keys):
-    """Unsigned integers in the order of the logits; -0.0 and 0.0 share one."""
-    if logits.itemsize == 4:
-        for i in range(logits.shape[0]):
-            bits = np.float32(logits[i] + np.float32(0)).view(np.int32)
-            keys[i] = np.uint64(np.uint32(bits ^ ((bits >> 31) | np.int32(-(2**31)))))
-    else:
-        for i in range(logits.shape[0]):
-            bits = np.float64(logits[i] + 0.0).view(np.int64)
-            keys[i] = np.uint64(bits ^ ((bits >> np.int64(63)) | np.int64(-(2**63))))
+from mmkendall.functional.backends.numba_loops.basics import compiled, copy, fill
 
 
 @compiled(fastmath=False)
-def _sort_by_byte(byte, keys, order, to_keys, to_order, starts):
+def _sort_by_byte(byte, words, to, starts):
     shift = np.uint64(8 * byte)
     fill(starts, 0)
-    for key in keys:
-        starts[np.int64((key >> shift) & np.uint64(255))] += 1
+    for word in words:
+        starts[np.int64((word >> shift) & np.uint64(255))] += 1
     position = 0
     for digit in range(256):
         size = starts[digit]
         starts[digit] = position
         position += size
-    for i in range(keys.shape[0]):
-        digit = np.int64((keys[i] >> shift) & np.uint64(255))
+    for word in words:
+        digit = np.int64((word >> shift) & np.uint64(255))
         position = starts[digit]
         starts[digit] = position + 1
-        to_keys[position], to_order[position] = keys[i], order[i]
+        to[position] = word
 
 
-@compiled(fastmath=False)
 def argsort(logits, order):
     """Writes the classes into ``order`` (int32) as their logits ascend; stable. No NaN."""
-    count = logits.shape[0]
-    keys, spare_keys = np.empty(count, np.uint64), np.empty(count, np.uint64)
-    spare_order, starts = np.empty(count, np.int32), np.empty(256, np.int32)
-    _fill_keys(logits, keys)
-    for i in range(count):
-        order[i] = i
-    for byte in range(0, logits.itemsize, 2):
-        _sort_by_byte(byte, keys, order, spare_keys, spare_order, starts)
-        _sort_by_byte(byte + 1, spare_keys, spare_order, keys, order, starts)
+
+
+@overload(argsort)
+def _overload_argsort(logits, order):
+    if logits.dtype == types.float64:
+        return lambda logits, order: copy(np.argsort(logits, kind='mergesort'), order)
+
+    def impl(logits, order):
+        count = logits.shape[0]
+        words, others = np.empty(count, np.uint64), np.empty(count, np.uint64)
+        starts = np.empty(256, np.int32)
+        for i in range(count):
+            # The upper half orders as the logits do, with one for -0.0 and 0.0; the lower is the
+            # class.
+            bits = np.float32(logits[i]).view(np.int32) if logits[i] != 0 else np.int32(0)
+            key = np.uint32(bits ^ ((bits >> 31) | np.int32(-(2**31))))
+            words[i] = (np.uint64(key) << np.uint64(32)) | np.uint64(i)
+        for byte in (4, 6):
+            _sort_by_byte(byte, words, others, starts)
+            _sort_by_byte(byte + 1, others, words, starts)
+        for i in range(count):
+            order[i] = np.int32(words[i] & np.uint64(0xFFFFFFFF))
+
+    return impl
 
 
 @compiled(fastmath=False)

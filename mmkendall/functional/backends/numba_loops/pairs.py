@@ -8,6 +8,8 @@ and ``limit`` the power of two beyond which tanh is +-1.
 
 from __future__ import annotations
 
+import numpy as np
+
 from mmkendall.functional.backends.numba_loops.basics import compiled, exp2
 
 # Classes whose neighbours at one distance are taken together.
@@ -29,9 +31,13 @@ def tanh(difference, one, limit, scale):
 
 @compiled
 def product(t_i, t_j, s_i, s_j, one, limit, scale):
-    T, _ = tanh(t_i - t_j, one, limit, scale)
-    S, tail = tanh(s_i - s_j, one, limit, scale)
-    return T, S, T * tail
+    """``tanh`` of both, with one division."""
+    q_t, _ = exp2(min(max(scale * (t_i - t_j), -limit), limit))
+    q_s, grown = exp2(min(max(scale * (s_i - s_j), -limit), limit))
+    sum_t, sum_s = q_t + one + one, q_s + one + one
+    inverse = one / (sum_t * sum_s)
+    T, inverse_s = q_t * (inverse * sum_s), inverse * sum_t
+    return T, q_s * inverse_s, T * (inverse_s * inverse_s) * grown
 
 
 @compiled
@@ -76,13 +82,14 @@ def count_places(logits, start, stop, end, width):
 
 def make_near_pairs(pair):
     @compiled
-    def near_pairs(s, t, width, order, numbers, changes, slope, mirror):
+    def near_pairs(s, t, width, order, step, numbers, changes, slope, mirror, values):
         """The pairs less than ``width`` apart in ``s``, and a few more.
 
-        ``s`` ascends unless ``width`` is infinite. Returns the sum of T (S + order). Each class's
-        sum of what ``pair`` gives beside T and S is added to ``slope``, less what is added to
-        ``mirror``. Neighbours 1, 2, ... places apart are taken for a block of classes at once:
-        long loops in any window.
+        ``s`` ascends unless ``width`` is infinite; then it may hold ``step`` rows, class by class.
+        Returns the sum of T (S + order), and adds each class's part of it to ``values``, unless
+        that is empty. Its sum of what ``pair`` gives beside T and S is added to ``slope``, less
+        what is added to ``mirror``. Neighbours 1, 2, ... places apart are taken for a block of
+        classes at once: long loops in any window.
         """
         one, limit, scale = numbers
         count = s.shape[0]
@@ -90,21 +97,31 @@ def make_near_pairs(pair):
         end = 0
         for start in range(0, count, BLOCK):
             stop = min(start + BLOCK, count)
-            end, places = count_places(s, start, stop, end, width)
+            places = (count - 1 - start) // step
+            if width < np.inf:
+                end, places = count_places(s, start, stop, end, width)
             for place in range(1, places + 1):
-                size = min(stop, count - place) - start
+                other = start + place * step
+                size = min(stop - start, count - other)
                 s_i, t_i = s[start : start + size], t[start : start + size]
-                s_j, t_j = s[start + place :], t[start + place :]
+                s_j, t_j = s[other:], t[other:]
                 value_i = one - one
                 for m in range(size):
                     T, S, change = pair(t_i[m], t_j[m], s_i[m], s_j[m], one, limit, scale)
-                    value_i += T * (S + order)
+                    value = T * (S + order)
+                    value_i += value
                     changes[m] = change
-                slope_i, mirror_j = slope[start : start + size], mirror[start + place :]
+                    # The same array, so that LLVM has fewer of them to compare with the others.
+                    changes[m + BLOCK] = value
+                slope_i, mirror_j = slope[start : start + size], mirror[other:]
                 for m in range(size):
                     slope_i[m] += changes[m]
                 for m in range(size):
                     mirror_j[m] += changes[m]
+                if values.shape[0]:
+                    values_i = values[start : start + size]
+                    for m in range(size):
+                        values_i[m] += changes[m + BLOCK]
                 total += value_i
         return total
 

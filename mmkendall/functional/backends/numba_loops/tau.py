@@ -51,3 +51,4 @@ def tau_b_rows(preds_S, preds_T, rows, tau):
         tied_T, tied_both = _tied_pairs(other_t, other_s)
         score = 2 * concordant_pairs(order) - pairs - tied_S - tied_T + tied_both
         tau[row] = score / (np.sqrt(pairs - tied_S) * np.sqrt(pairs - tied_T))
+    return 0.0

@@ -33,7 +33,7 @@ def _make_sums(pair, is_hard):
         """What the sum of T S has beside that of o_t o_s, and how often it has that, 1 or -1."""
         changes, ordered_t, slope, mirror = buffers
         width = (NEAR if s.itemsize == 4 else NEAR_DOUBLE) / steepness
-        value = near_pairs(s, t, width, numbers[0], numbers, changes, slope, mirror)
+        value = near_pairs(s, t, width, numbers[0], 1, numbers, changes, slope, mirror, s[:0])
         if need_value:
             # Next to the sign of the teacher's difference, only ties are near each other.
             reach = 1e-300 if is_hard else width
@@ -56,10 +56,11 @@ def _make_rows(sums):
         order, ranks = np.empty(count, np.int32), np.empty(count, np.int32)
         s, t = np.empty(count, preds_S.dtype), np.empty(count, preds_S.dtype)
         ordered_t, slope = np.empty(count, preds_S.dtype), np.empty(count, preds_S.dtype)
-        mirror, changes = np.empty(count, preds_S.dtype), np.empty(BLOCK, preds_S.dtype)
+        mirror, changes = np.empty(count, preds_S.dtype), np.empty(2 * BLOCK, preds_S.dtype)
         numbers = constants(preds_S, steepness)
         pairs = count * (count - 1) / 2
         factor = -4.0 * steepness * weight / pairs
+        total = 0.0
         for row in rows:
             argsort(preds_S[row], order)
             for i in range(count):
@@ -78,6 +79,8 @@ def _make_rows(sums):
             if need_value:
                 value += times * (2.0 * concordant_pairs(ranks) - pairs)
             loss[row] = 1.0 - value / pairs if need_value else 0.0
+            total += loss[row]
+        return total
 
     return window_rows
 
@@ -88,15 +91,15 @@ _hard_rows = _make_rows(_make_sums(hard_teacher, True))
 
 @entry
 def product_rows(*args):
-    _product_rows(*args)
+    return _product_rows(*args)
 
 
 @entry
 def line_rows(*args):
     """``product_rows`` in float32, where very many are near each other."""
-    _line_rows(*args)
+    return _line_rows(*args)
 
 
 @entry
 def hard_teacher_rows(*args):
-    _hard_rows(*args)
+    return _hard_rows(*args)
