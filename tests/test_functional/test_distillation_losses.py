@@ -77,6 +77,23 @@ def test_dkd(shape):
     )
 
 
+def test_dkd_of_a_unanimous_teacher():
+    """Of its term on the label nothing but the student's probability is left; the other is 0."""
+    student, teacher, labels = draw((3, 6))
+    labels[:] = torch.tensor([2, 0, 5])
+    teacher[1, 1:] = -torch.inf
+    student.requires_grad_()
+    found = dkd_loss(student, teacher, labels, 2.0, 0.5, 3.0, reduction='none')
+    found.sum().backward()
+    rows = student.detach()
+    expected = dkd_by_hand(rows[::2], teacher[::2], labels[::2], 2.0, 0.5, 3.0)
+    assert found[::2].tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+    p_S = softmax(rows[1].numpy() / 2)
+    assert found[1].item() == pytest.approx(4 * 0.5 * -np.log(p_S[0]), rel=1e-9)
+    slope = 2 * 0.5 * (p_S - np.eye(6)[0])
+    np.testing.assert_allclose(student.grad[1], slope, rtol=1e-9, atol=1e-14)
+
+
 @pytest.mark.parametrize('shape', SHAPES)
 def test_ctkd(shape):
     student, teacher, _ = draw(shape)
