@@ -98,6 +98,7 @@ def drawn(kind: str = 'scores') -> np.ndarray:
         ranks[ranks > 5] = math.inf  # The first five alone are known.
         return ranks
     votes = random.multinomial(50, [0.5, 0.3, 0.1, 0.05, 0.05, 0, 0, 0, 0, 0], SAMPLES)
+    votes[::7] = 50 * np.eye(CLASSES, dtype=int)[3]  # Unanimous.
     return votes if kind == 'votes' else votes / 50
 
 
@@ -169,6 +170,7 @@ def test_the_student_sees_the_scores_of_its_images(kind, floor, ending, folder, 
         ('mmrazor.DISTLoss', dict(tau=4)),
         ('mmkendall.KDLoss', dict(temperature_T=0.5)),
         ('mmkendall.CTKDLoss', {}),
+        ('mmkendall.DKDLoss', {}),
         ('mmkendall.MLKDLoss', dict(num_views=1)),
         ('mmkendall.KendallRankLoss', dict(surrogate='hard_teacher', steepness=10.0)),
     ],
@@ -190,6 +192,11 @@ def test_every_logit_loss_takes_classes_that_are_last(
     cfg.model.distiller.loss_forward_mappings = dict(
         loss_x={names[0]: dict(from_student=True, recorder='fc'), names[1]: of_teacher}
     )
+    if 'DKD' in kind:
+        recorder = dict(type='ModuleInputs', source='head.loss_module')
+        cfg.model.distiller.student_recorders.gt_labels = recorder
+        labels = dict(from_student=True, recorder='gt_labels', data_idx=1)
+        cfg.model.distiller.loss_forward_mappings.loss_x.gt_labels = labels
     check_distill_config(cfg)
     model = MODELS.build(cfg.model).train()
     losses = step(model, DATASETS.build(cfg.train_dataloader.dataset), list(range(8)))
@@ -275,6 +282,15 @@ def test_refuses_what_does_not_fit(built, options, message):
     rows = [dataset.num_rows - 1, 0, 5, 61, 33, 7]
     with pytest.raises(TeacherLogitsError, match=message):
         step(model, dataset, rows)
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(folder, monkeypatch, capsys):
+    """In the check before training, too."""
+    assert call_tool(monkeypatch, 'misc/check_config.py', folder / 'config.py') == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert 'holds no cached logits: build them with' in error[-1]
+    assert 'scores_to_teacher_logits.py CONFIG TABLE' in error[-1]
+    assert 'Traceback' not in error
 
 
 def test_refuses_mixed_images(built):

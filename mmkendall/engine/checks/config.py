@@ -57,11 +57,12 @@ def _warn_of_two_preprocessors(cfg: Config) -> None:
 
 def _check_validation(cfg: Config) -> None:
     """Raises ConfigError for mmrazor's validation of a teacher where there is none."""
-    kind = (cfg.get('val_cfg') or {}).get('type')
+    val_cfg = cfg.get('val_cfg')
+    kind = val_cfg.get('type') if isinstance(val_cfg, Mapping) else None
     name = getattr(kind, '__name__', str(kind)).rpartition('.')[2]
-    if name != 'SingleTeacherDistillValLoop' or cfg.model.get('teacher_logits') is None:
+    if name != 'SingleTeacherDistillValLoop':
         return
-    if cfg.model.get('teacher') is None:
+    if cfg.model.get('teacher') is None and cfg.model.get('teacher_logits') is not None:
         raise ConfigError(
             'val_cfg.type must be a loop that needs no teacher where model.teacher is None, got '
             f"{name}: set val_cfg=dict(_delete_=True, type='ValLoop')"
