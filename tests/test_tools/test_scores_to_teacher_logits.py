@@ -284,6 +284,32 @@ def test_refuses_what_does_not_fit(built, options, message):
         step(model, dataset, rows)
 
 
+def test_hooks_and_our_validation_do_without_a_teacher(built, monkeypatch):
+    monkeypatch.chdir(built)
+    with open('config.py', 'a') as file:
+        file.write("""
+train_cfg = dict(max_epochs=2)
+val_cfg = dict(_delete_=True, type='mmkendall.DistillValLoop')
+val_dataloader = dict(dataset=dict(indices=100))
+default_hooks = dict(logger=dict(interval=1))
+custom_hooks = [
+    dict(type='EMAHook', momentum=0.2),
+    dict(type='mmkendall.StudentCheckpointHook'),
+    dict(type='mmkendall.DistillDiagnosticsHook', interval=1)]
+""")
+    assert call_tool(monkeypatch, 'train.py', 'config.py', '--work-dir', 'run') == 0
+    (scalars,) = Path('run').glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    keys = {key for line in lines for key in line}
+    assert {'accuracy/top1', 'diag/tau', 'distill.loss_kl', 'distill.loss_rank'} <= keys
+    assert not [key for key in keys if key.startswith('teacher')]
+    resumed = ('--resume', '--cfg-options', 'train_cfg.max_epochs=3')
+    assert call_tool(monkeypatch, 'train.py', 'config.py', '--work-dir', 'run', *resumed) == 0
+    assert Path('run/student/epoch_3.pth').is_file()
+    test = ('test.py', 'config.py', 'run/epoch_3.pth', '--cfg-options')
+    assert call_tool(monkeypatch, *test, 'test_dataloader.dataset.indices=100') == 0
+
+
 def test_a_folder_that_is_not_there_is_one_sentence(folder, monkeypatch, capsys):
     """In the check before training, too."""
     assert call_tool(monkeypatch, 'misc/check_config.py', folder / 'config.py') == 2
