@@ -42,8 +42,8 @@ def kd_loss(
     teacher whose scores have another scale than logits, such as cosines or margins, needs one of
     its own: :math:`T_T = T_S / a` is the same as multiplying its scores by a.
 
-    To give each row of the teacher the standard deviation ``spread``, take its z-scores
-    (:func:`standardize`) with ``temperature_T = temperature_S / spread``.
+    To give each row of the teacher the standard deviation ``spread``, take its z-scores,
+    ``standardize(preds_T)``, with ``temperature_T = temperature_S / spread``.
 
     Args:
         preds_S: student logits, (N, C), C of 2 at least, floating point.
