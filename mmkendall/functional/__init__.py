@@ -1,8 +1,9 @@
 """Plain torch functions, which need nothing but torch.
 
 Losses on logits (N, C): :func:`kendall_rank_loss`, :func:`dkd_loss`, :func:`ctkd_loss`,
-:func:`mlkd_loss`, :func:`dist_loss`; against stored top-k scores (N, K):
-:func:`kendall_rank_loss_topk`; z-scores for any of them: :func:`standardize`. How alike two
+:func:`mlkd_loss`, :func:`dist_loss`, :func:`kd_loss`; against stored top-k scores (N, K):
+:func:`kendall_rank_loss_topk`. What may stand before any of them: z-scores (:func:`standardize`),
+and normal scores of a teacher's ranks (:func:`order_scores`). How alike two
 rankings are: :func:`kendall_tau`. What the ranking loss can see: :func:`live_pair_share`,
 :func:`pair_shares`.
 """
@@ -11,7 +12,9 @@ from mmkendall.functional.ctkd import ctkd_loss
 from mmkendall.functional.diagnostics import PairShares, live_pair_share, pair_shares
 from mmkendall.functional.dist import dist_loss
 from mmkendall.functional.dkd import dkd_loss
+from mmkendall.functional.kd import kd_loss
 from mmkendall.functional.mlkd import mlkd_loss
+from mmkendall.functional.order_scores import order_scores
 from mmkendall.functional.rank_loss import SURROGATES, kendall_rank_loss
 from mmkendall.functional.standardize import standardize
 from mmkendall.functional.stored_topk import kendall_rank_loss_topk
@@ -23,11 +26,13 @@ __all__ = [
     'ctkd_loss',
     'dist_loss',
     'dkd_loss',
+    'kd_loss',
     'kendall_rank_loss',
     'kendall_rank_loss_topk',
     'kendall_tau',
     'live_pair_share',
     'mlkd_loss',
+    'order_scores',
     'pair_shares',
     'standardize',
 ]

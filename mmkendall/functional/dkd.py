@@ -42,7 +42,8 @@ def dkd_loss(
     Args:
         preds_S: student logits, (N, C), C of 2 at least, floating point.
         preds_T: teacher logits, the same shape. A class other than the label that is minus
-            infinity in the teacher, in the student too or not, adds nothing.
+            infinity in the teacher, in the student too or not, adds nothing. Where all of them
+            are, as in votes that are unanimous, the others' term of the row is 0.
         gt_labels: the target classes, (N,), int64.
         temperature: T > 0; 4 is the CIFAR-100 recipe, 1 that on ImageNet.
         alpha: weight of the target's term, 0 at least.
@@ -89,4 +90,7 @@ def _log_probabilities(
     # The target is none of the others: a class that is minus infinity in both adds nothing.
     others = logits.masked_fill(is_target, -math.inf)
     binary = torch.stack([logits.gather(1, label).squeeze(1), others.logsumexp(dim=1)], dim=1)
-    return binary.log_softmax(dim=1), others.log_softmax(dim=1)
+    # Without another class there is no softmax over the others, and nothing to add.
+    nothing = (others == -math.inf).all(dim=1, keepdim=True)
+    among_others = others.masked_fill(nothing, 0).log_softmax(dim=1)
+    return binary.log_softmax(dim=1), among_others.masked_fill(nothing, -math.inf)

@@ -13,11 +13,12 @@ from mmkendall.models.backbones import (
     ResizedInput,
     WideResNet,
 )
-from mmkendall.models.connectors import LogitStandardization, SelectClasses
+from mmkendall.models.connectors import LogitStandardization, OrderScores, SelectClasses
 from mmkendall.models.losses import (
     CTKDLoss,
     DenseLogitLoss,
     DKDLoss,
+    KDLoss,
     KendallRankLoss,
     MLKDLoss,
 )
@@ -34,11 +35,13 @@ __all__ = [
     'DKDLoss',
     'DenseLogitLoss',
     'FirstToken',
+    'KDLoss',
     'KendallRankLoss',
     'LogitDistill',
     'LogitStandardization',
     'MLKDLoss',
     'MobileNetV1',
+    'OrderScores',
     'ResizedInput',
     'RoILogitDistill',
     'SelectClasses',

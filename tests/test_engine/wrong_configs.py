@@ -263,6 +263,14 @@ def pick(cfg: Config, classes, of=None) -> None:
     distiller.loss_forward_mappings.loss_kl.preds_T.connector = 'pick'
 
 
+def through_order_scores(cfg: Config) -> None:
+    """Ranks leave the teacher's classes where they are."""
+    distiller = cfg.model.distiller
+    distiller.connectors = dict(order=dict(type='mmkendall.OrderScores'))
+    for mapping in distiller.loss_forward_mappings.values():
+        mapping.preds_T.connector = 'order'
+
+
 def nan_teacher(cfg: Config) -> None:
     fresh_teacher(init_cfg=dict(type='Constant', layer='Linear', val=float('nan')))(cfg)
 
@@ -370,6 +378,13 @@ BUILT = [
     (
         set_at('train_dataloader.dataset.metainfo', dict(classes=tuple('012345678x'))),
         "not the same: '9' only in the teacher, 'x' only in the data",
+    ),
+    (
+        two(
+            set_at('train_dataloader.dataset.metainfo', dict(classes=tuple('9876543210'))),
+            through_order_scores,
+        ),
+        "same classes in another order: logit 0 is '0' to the teacher and '9' in the data",
     ),
     # The first batch.
     (

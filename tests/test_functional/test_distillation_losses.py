@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
-from mmrazor.models.losses import DISTLoss
+from mmrazor.models.losses import DISTLoss, KLDivergence
 
-from mmkendall.functional import ctkd_loss, dist_loss, dkd_loss, mlkd_loss, standardize
+from mmkendall.functional import (
+    ctkd_loss,
+    dist_loss,
+    dkd_loss,
+    kd_loss,
+    mlkd_loss,
+    standardize,
+)
 
 SHAPES = [(1, 2), (5, 7), (8, 100)]
 LABELLED = (dkd_loss,)
-LOSSES = (ctkd_loss, dist_loss, dkd_loss, mlkd_loss)
+LOSSES = (ctkd_loss, dist_loss, dkd_loss, kd_loss, mlkd_loss)
 
 
 def draw(shape, dtype=torch.float64):
@@ -41,9 +48,9 @@ def dkd_by_hand(student, teacher, labels, temperature=4.0, alpha=1.0, beta=8.0):
     return temperature**2 * np.array(rows)
 
 
-def kd_by_hand(student, teacher, temperature):
+def kd_by_hand(student, teacher, temperature, of_teacher=None):
     rows = [
-        divergence(softmax(t / temperature), softmax(s / temperature))
+        divergence(softmax(t / (of_teacher or temperature)), softmax(s / temperature))
         for s, t in zip(student.numpy(), teacher.numpy(), strict=True)
     ]
     return temperature**2 * np.mean(rows)
@@ -70,6 +77,23 @@ def test_dkd(shape):
     )
 
 
+def test_dkd_of_a_unanimous_teacher():
+    """Of its term on the label nothing but the student's probability is left; the other is 0."""
+    student, teacher, labels = draw((3, 6))
+    labels[:] = torch.tensor([2, 0, 5])
+    teacher[1, 1:] = -torch.inf
+    student.requires_grad_()
+    found = dkd_loss(student, teacher, labels, 2.0, 0.5, 3.0, reduction='none')
+    found.sum().backward()
+    rows = student.detach()
+    expected = dkd_by_hand(rows[::2], teacher[::2], labels[::2], 2.0, 0.5, 3.0)
+    assert found[::2].tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+    p_S = softmax(rows[1].numpy() / 2)
+    assert found[1].item() == pytest.approx(4 * 0.5 * -np.log(p_S[0]), rel=1e-9)
+    slope = 2 * 0.5 * (p_S - np.eye(6)[0])
+    np.testing.assert_allclose(student.grad[1], slope, rtol=1e-9, atol=1e-14)
+
+
 @pytest.mark.parametrize('shape', SHAPES)
 def test_ctkd(shape):
     student, teacher, _ = draw(shape)
@@ -81,6 +105,75 @@ def test_ctkd(shape):
     assert loss.item() == pytest.approx(kd_by_hand(student, teacher, 3.0), rel=1e-9)
     slope = (kd_by_hand(student, teacher, 3.001) - kd_by_hand(student, teacher, 2.999)) / 0.002
     assert temperature.grad.item() == pytest.approx(-0.25 * slope, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('temperatures', [(4.0, 0.25), (2.0, None), (0.5, 8.0)])
+def test_kd(shape, temperatures):
+    student, teacher, _ = draw(shape)
+    student.requires_grad_()
+    loss = kd_loss(student, teacher, *temperatures)
+    loss.backward()
+    of_student, of_teacher = temperatures[0], temperatures[1] or temperatures[0]
+    rows = student.detach()
+    expected = kd_by_hand(rows, teacher, of_student, of_teacher)
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
+    # The gradient that the docstring states, at any temperature of the teacher.
+    p_S, p_T = softmax(rows.numpy() / of_student), softmax(teacher.numpy() / of_teacher)
+    np.testing.assert_allclose(
+        student.grad, of_student * (p_S - p_T) / shape[0], rtol=1e-9, atol=1e-14
+    )
+    rows = [kd_loss(s[None], t[None], *temperatures) for s, t in zip(rows, teacher, strict=True)]
+    torch.testing.assert_close(kd_loss(student, teacher, *temperatures, 'none'), torch.stack(rows))
+    summed = kd_loss(student, teacher, *temperatures, 'sum').item()
+    assert summed == pytest.approx(expected * shape[0], rel=1e-9)
+
+
+def test_kd_at_high_temperatures_compares_logits():
+    """Of a size that no temperature changes, with the teacher's in units of the student's."""
+    student, teacher, _ = draw((3, 8))
+    student, teacher = (rows - rows.mean(dim=1, keepdim=True) for rows in (student, teacher))
+    for of_student in (1e5, 1e6):
+        preds = student.clone().requires_grad_()
+        kd_loss(preds, teacher, of_student, of_student / 20, 'sum').backward()
+        torch.testing.assert_close(
+            preds.grad, (student - 20 * teacher) / 8, rtol=0, atol=1e3 / of_student
+        )
+
+
+@pytest.mark.parametrize('temperature', [1.0, 4.0])
+def test_kd_with_one_temperature_is_mmrazors(temperature):
+    student, teacher, _ = draw((6, 9))
+    theirs = KLDivergence(tau=temperature)(student, teacher)
+    torch.testing.assert_close(kd_loss(student, teacher, temperature), theirs, rtol=1e-9, atol=0)
+    both = kd_loss(student, teacher, temperature, temperature)
+    assert torch.equal(both, kd_loss(student, teacher, temperature))
+
+
+def test_kd_of_z_scores_gives_the_teacher_a_spread():
+    """What the docstring says of temperature_T behind z-scores."""
+    student, teacher, _ = draw((5, 30))
+    spread, temperature = 3.0, 4.0
+    rows = teacher.numpy()
+    wide = spread * (rows - rows.mean(axis=1, keepdims=True)) / rows.std(axis=1, keepdims=True)
+    expected = kd_by_hand(student, torch.from_numpy(wide), temperature)
+    for scale in (1e-2, 1.0, 50.0):
+        found = kd_loss(student, standardize(scale * teacher), temperature, temperature / spread)
+        assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize('reduction', ['none', 'mean', 'sum'])
+def test_kd_of_a_class_that_the_teacher_rules_out(reduction):
+    """It has probability 0 and adds nothing, in mmrazor's too; a row without any class is NaN."""
+    student, teacher, _ = draw((4, 6))
+    teacher[:, 2] = teacher[1, 4] = -torch.inf
+    found = kd_loss(student, teacher, 4.0, 0.5, reduction)
+    almost = teacher.masked_fill(teacher == -torch.inf, -1e6)
+    torch.testing.assert_close(found, kd_loss(student, almost, 4.0, 0.5, reduction))
+    assert KLDivergence(tau=4)(student, teacher).isfinite()
+    teacher[3] = -torch.inf
+    rows = kd_loss(student, teacher, reduction='none')
+    assert rows.isnan().tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize('shape', SHAPES)
@@ -106,7 +199,7 @@ def test_dist(shape):
     torch.testing.assert_close(found, theirs, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize('function', [ctkd_loss, dkd_loss, mlkd_loss])
+@pytest.mark.parametrize('function', [ctkd_loss, dkd_loss, kd_loss, mlkd_loss])
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
 def test_the_modules_are_the_functions(function, dtype):
     """To the bit, gradients too."""
@@ -118,6 +211,9 @@ def test_the_modules_are_the_functions(function, dtype):
         module.warmup_epochs = 0
     elif function is ctkd_loss:
         arguments, options = (module.temperature.detach(),), dict(reversal=module.reversal)
+    elif function is kd_loss:
+        module = MODELS.build(dict(type=name, temperature_S=2.0, temperature_T=0.5))
+        arguments, options = (2.0, 0.5), {}
     else:
         arguments, options = (), dict(num_views=2)
     results = []
@@ -172,6 +268,9 @@ def test_masked_classes_and_constant_rows_have_finite_gradients(function):
         (dist_loss, 'inter_weight'),
         (dkd_loss, 'temperature'),
         (dkd_loss, 'alpha'),
+        (kd_loss, 'temperature_S'),
+        (kd_loss, 'temperature_T'),
+        (kd_loss, 'reduction'),
         (mlkd_loss, 'num_views'),
         (mlkd_loss, 'class_weight'),
     ],

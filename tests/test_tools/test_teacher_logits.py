@@ -20,6 +20,7 @@ from mmengine.runner import save_checkpoint
 from torch.utils.data import DataLoader
 
 from mmkendall.compat.safe_loading import load
+from mmkendall.engine.teacher_logits_build import is_kind
 from mmkendall.models import LogitDistill
 from mmkendall.models.algorithms.checkpoints import weights_checksum
 from mmkendall.models.algorithms.teacher_logits import (
@@ -435,15 +436,14 @@ def test_a_teacher_that_was_given_is_not_initialised_again(built):
         assert tool.build_model(cfg).teacher_checksums() == [before]
 
 
-def test_other_names_of_the_types(built, monkeypatch):
-    tool = load_tool(TOOL)
+def test_other_names_of_the_types(built):
     cfg = Config.fromfile(str(built / 'config.py'))
-    assert tool.is_kind('mmkendall.LogitDistill', MODELS, LogitDistill, cfg)
-    assert tool.is_kind(LogitDistill, MODELS, LogitDistill, cfg)
+    assert is_kind('mmkendall.LogitDistill', MODELS, LogitDistill, cfg)
+    assert is_kind(LogitDistill, MODELS, LogitDistill, cfg)
     cfg.default_scope = 'mmkendall'
-    assert tool.is_kind('LogitDistill', MODELS, LogitDistill, cfg)
+    assert is_kind('LogitDistill', MODELS, LogitDistill, cfg)
     for other in ('mmrazor.SingleTeacherDistill', 'NoSuchThing', None, int):
-        assert not tool.is_kind(other, MODELS, LogitDistill, cfg)
+        assert not is_kind(other, MODELS, LogitDistill, cfg)
 
 
 def test_refuses_configs_that_cannot_be_cached(built):

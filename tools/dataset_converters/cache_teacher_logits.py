@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 
 from mmkendall import compat
 
@@ -29,78 +28,43 @@ compat.apply()
 from mmengine.config import Config  # noqa: E402
 from mmengine.dataset import pseudo_collate  # noqa: E402
 from mmengine.device import get_device  # noqa: E402
-from mmengine.registry import MODELS, DefaultScope, Registry  # noqa: E402
+from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 from rich.console import Console  # noqa: E402
-from rich.progress import (  # noqa: E402
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from torch import nn  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 
 from mmkendall.class_names import class_names  # noqa: E402
 from mmkendall.datasets import FixedViews  # noqa: E402
-from mmkendall.engine.command_line import add_common_options, prepare_config  # noqa: E402
-from mmkendall.engine.distill_config import ConfigError, check_distill_config  # noqa: E402
+from mmkendall.engine.command_line import prepare_config  # noqa: E402
+from mmkendall.engine.distill_config import ConfigError  # noqa: E402
 from mmkendall.engine.errors import REFUSALS  # noqa: E402
+from mmkendall.engine.teacher_logits_build import (  # noqa: E402
+    add_build_options,
+    append_all,
+    check_build,
+)
 from mmkendall.models import LogitDistill  # noqa: E402
 from mmkendall.models.algorithms.teacher_logits import (  # noqa: E402
-    DTYPES,
     TeacherLogitsWriter,
     check_teacher_classes,
 )
 from mmkendall.registry import DATASETS  # noqa: E402
 
-# A stopped build loses at most this much work.
-FLUSH_SECONDS = 10
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='a file, or package::path')
-    parser.add_argument('--out', help='folder to write; default: model.teacher_logits')
-    parser.add_argument('--dtype', choices=DTYPES, default='float16', help='default: float16')
-    parser.add_argument(
-        '--batch-size', type=int, help="images at a time; default: the training dataloader's"
-    )
-    parser.add_argument(
-        '--workers', type=int, help="loading processes; default: the training dataloader's"
-    )
-    add_common_options(parser)
+    add_build_options(parser, 'float16')
     return parser.parse_args()
 
 
 def check(cfg: Config, args: argparse.Namespace) -> None:
     """Raises ConfigError before any work starts."""
-    if args.launcher != 'none':
-        raise ConfigError(f'--launcher must be none, got {args.launcher!r}: one process writes')
-    for name, least in (('batch_size', 1), ('workers', 0)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ConfigError(f'--{name.replace("_", "-")} must be {least} or more, got {value}')
-    kind = cfg.get('model', {}).get('type')
-    if not is_kind(kind, MODELS, LogitDistill, cfg):
-        raise ConfigError(f"model.type must be 'mmkendall.LogitDistill', got {kind!r}")
-    if args.out is None and cfg.model.get('teacher_logits') is None:
-        raise ConfigError('model.teacher_logits must name a folder, got None; or pass --out')
-    dataset = cfg.get('train_dataloader', {}).get('dataset', {})
-    if not is_kind(dataset.get('type'), DATASETS, FixedViews, cfg):
+    check_build(cfg, args)
+    if cfg.model.get('teacher') is None:
         raise ConfigError(
-            "train_dataloader.dataset.type must be 'mmkendall.FixedViews', so that every image "
-            f'comes again as it was, got {dataset.get("type")!r}'
+            'model.teacher must be a network or a list of them, got None; a table of scores of '
+            'any other teacher is written by scores_to_teacher_logits.py CONFIG TABLE'
         )
-    check_distill_config(cfg)
-
-
-def is_kind(kind: str | type | None, registry: Registry, wanted: type, cfg: Config) -> bool:
-    """Whether a ``type`` of a config, by any of its names or as a class, is of a class."""
-    if isinstance(kind, str):
-        with registry.switch_scope_and_registry(cfg.get('default_scope')) as inner:
-            kind = inner.get(kind)
-    return isinstance(kind, type) and issubclass(kind, wanted)
 
 
 def build_model(cfg: Config) -> LogitDistill:
@@ -119,19 +83,6 @@ def build_model(cfg: Config) -> LogitDistill:
     return model.to(get_device()).eval()
 
 
-def make_loader(dataset: FixedViews, first: int, cfg: Config, args: argparse.Namespace):
-    """Batches of all rows from ``first`` on, in order."""
-    loader = cfg.train_dataloader
-    workers = loader.get('num_workers', 0) if args.workers is None else args.workers
-    return DataLoader(
-        dataset,
-        batch_size=args.batch_size or loader.batch_size,
-        sampler=range(first, dataset.num_rows),
-        num_workers=workers,
-        collate_fn=pseudo_collate,
-    )
-
-
 def write_all(model: LogitDistill, dataset: FixedViews, folder: str, cfg, args, console) -> int:
     """Computes and writes what is missing; returns how many rows that was."""
     made_of = {
@@ -148,38 +99,17 @@ def write_all(model: LogitDistill, dataset: FixedViews, folder: str, cfg, args, 
     first = model.data_preprocessor(pseudo_collate([dataset[0]]), True)
     logits = model.compute_teacher_logits(first['inputs'], first['data_samples'])
     made_of['classes'] = logits.shape[-1]
+
+    def logits_of(batch: dict) -> tuple[Tensor, list]:
+        batch = model.data_preprocessor(batch, True)
+        samples = batch['data_samples']
+        return model.compute_teacher_logits(batch['inputs'], samples), samples
+
     writer = TeacherLogitsWriter(folder, made_of)
     try:
-        return append_all(writer, model, dataset, cfg, args, console)
+        return append_all(writer, dataset, logits_of, cfg, args, console)
     finally:
         writer.close()
-
-
-def append_all(writer: TeacherLogitsWriter, model, dataset, cfg, args, console) -> int:
-    """Writes the rows that are missing, and returns how many that was."""
-    begin = writer.rows_done
-    if begin:
-        console.print(f'{begin} of {dataset.num_rows} rows are there already.', soft_wrap=True)
-    columns = (
-        TextColumn('teacher logits'), BarColumn(), MofNCompleteColumn(), TextColumn('rows'),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    flushed = time.monotonic()
-    try:
-        with Progress(*columns, console=console) as progress:
-            bar = progress.add_task('', total=dataset.num_rows, completed=begin)
-            for batch in make_loader(dataset, begin, cfg, args):
-                batch = model.data_preprocessor(batch, True)
-                samples = batch['data_samples']
-                logits = model.compute_teacher_logits(batch['inputs'], samples)
-                writer.append(logits, [sample.view_crc for sample in samples])
-                progress.advance(bar, len(samples))
-                if time.monotonic() - flushed > FLUSH_SECONDS:
-                    writer.flush()
-                    flushed = time.monotonic()
-    finally:
-        writer.flush()
-    return writer.rows_done - begin
 
 
 def main() -> int:

@@ -19,7 +19,6 @@ compat.apply()
 
 from mmkendall.engine.command_line import add_common_options, prepare_config  # noqa: E402
 from mmkendall.engine.distill_config import (  # noqa: E402
-    ConfigError,
     add_rank_loss,
     add_rank_option,
     build_runner,
@@ -28,6 +27,7 @@ from mmkendall.engine.distill_config import (  # noqa: E402
     parse_rank_options,
     train,
 )
+from mmkendall.engine.errors import REFUSALS  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,7 +58,7 @@ def main() -> int:
             runner = build_runner(cfg)
             if not args.no_data:
                 train(runner, stop_after_first=True)
-    except ConfigError as error:
+    except REFUSALS as error:
         print(f'check_config.py: error: {error}', file=sys.stderr)
         return 2
     seen = 'its model was built' if args.no_data else 'its first batch went through its model'

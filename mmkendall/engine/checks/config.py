@@ -37,6 +37,7 @@ def check_distill_config(cfg: Config) -> None:
     check_weights(cfg)
     check_checkpoints_exist(cfg)
     _check_optimizers(cfg)
+    _check_validation(cfg)
     _warn_of_two_preprocessors(cfg)
 
 
@@ -51,6 +52,20 @@ def _warn_of_two_preprocessors(cfg: Config) -> None:
         warn_once(
             'data_preprocessor of the config is not used, as model.data_preprocessor is there '
             f'and differs in {said}: make them equal, or leave one out'
+        )
+
+
+def _check_validation(cfg: Config) -> None:
+    """Raises ConfigError for mmrazor's validation of a teacher where there is none."""
+    val_cfg = cfg.get('val_cfg')
+    kind = val_cfg.get('type') if isinstance(val_cfg, Mapping) else None
+    name = getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+    if name != 'SingleTeacherDistillValLoop':
+        return
+    if cfg.model.get('teacher') is None and cfg.model.get('teacher_logits') is not None:
+        raise ConfigError(
+            'val_cfg.type must be a loop that needs no teacher where model.teacher is None, got '
+            f"{name}: set val_cfg=dict(_delete_=True, type='ValLoop')"
         )
 
 

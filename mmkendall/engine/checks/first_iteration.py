@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkendall.engine.checks.teachers import check_class_names, check_picked_names, teachers_of
-from mmkendall.engine.checks.watch import watched
+from mmkendall.engine.checks.watch import put, watched
 from mmkendall.engine.errors import ConfigError
 from mmkendall.models.algorithms.loading import check_finite
 
@@ -71,8 +71,7 @@ class FirstIteration(Hook):
             look = watched(distiller, trains)
             if runner.cfg.get('compile'):
                 look = torch.compiler.disable(look)  # A look is nothing to compile.
-            distiller.compute_distill_losses = look
-            self._undo.append(lambda: delattr(distiller, 'compute_distill_losses'))
+            self._undo.append(put(distiller, 'compute_distill_losses', look))
 
         def after_forward(module: nn.Module, inputs: tuple, outputs: Any) -> None:
             self._finish(runner)

@@ -268,8 +268,8 @@ def _picks(distiller: Mapping, record: Mapping) -> bool:
     connector = (distiller.get('connectors') or {}).get(record.get('connector'))
     steps = connector if isinstance(connector, (list, tuple)) else [connector]
     kinds = [step.get('type') for step in steps if isinstance(step, Mapping)]
-    # A z-score leaves the classes where they are.
+    # Z-scores and ranks leave the classes where they are.
+    staying = ('LogitStandardization', 'OrderScores')
     return any(
-        getattr(kind, '__name__', str(kind)).rpartition('.')[2] != 'LogitStandardization'
-        for kind in kinds
+        getattr(kind, '__name__', str(kind)).rpartition('.')[2] not in staying for kind in kinds
     )

@@ -45,14 +45,14 @@ def watched(distiller: nn.Module, student_trains: bool) -> Callable[[], dict[str
             read.setdefault(at[0], {})[at[1]] = value
             return value
 
-        distiller.get_record = keep
+        put_back = put(distiller, 'get_record', keep)
         failure = None
         try:
             losses = compute()
         except Exception as error:
             failure = error
         finally:
-            del distiller.get_record
+            put_back()
         check_records(distiller, read)
         if failure is not None and unread:
             raise _no_record(distiller, *unread[0], failure) from failure
@@ -63,6 +63,23 @@ def watched(distiller: nn.Module, student_trains: bool) -> Callable[[], dict[str
         return losses
 
     return look_and_compute
+
+
+def put(module: nn.Module, name: str, value: Callable) -> Callable[[], None]:
+    """Gives a module a function of its own, and returns what puts back the one it had before.
+
+    That may be another look's, such as a DistillDiagnosticsHook's at the same iteration.
+    """
+    before = vars(module).get(name)
+    setattr(module, name, value)
+
+    def put_back() -> None:
+        if before is None:
+            delattr(module, name)
+        else:
+            setattr(module, name, before)
+
+    return put_back
 
 
 def _no_record(distiller: nn.Module, name: str, argument: str, failure: Exception) -> ConfigError:

@@ -57,7 +57,8 @@ class LogitDistill(PassesOn, BaseModel):
       precision of its own. What its recorders record is handed to the losses as contiguous
       float32 tensors that autograd accepts;
     - there may be several teachers, each with its own weight, normalisation and input size;
-    - the teacher's logits may come from disk instead (``teacher_logits``);
+    - the teacher's logits may come from disk instead (``teacher_logits``), also those of a teacher
+      that is no network;
     - a checkpoint does not hold a teacher that can be loaded from its own;
     - the teacher does not run once ``StopDistillHook`` has stopped distillation;
     - ``train()`` returns the model.
@@ -77,7 +78,8 @@ class LogitDistill(PassesOn, BaseModel):
 
     Args:
         architecture: the student, a model or its config.
-        teacher: a model or its config; or a list of dicts, one a teacher, with ``model``, and if
+        teacher: None where ``teacher_logits`` were made from a table of scores, the default; else
+            a model or its config; or a list of dicts, one a teacher, with ``model``, and if
             wanted ``checkpoint``, ``weight`` (default 1.0), ``input_size`` (pixels, int or
             (height, width); default the student's), ``recorders`` (in place of the distiller's
             ``teacher_recorders``, under the same names).
@@ -86,10 +88,12 @@ class LogitDistill(PassesOn, BaseModel):
         teacher_dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``: autocast of the teacher
             alone; a CPU with an old torch knows no float16. Defaults to None, the student's.
         teacher_logits: folder of cached logits, made by
-            ``tools/dataset_converters/cache_teacher_logits.py``; the training dataset must be a
+            ``tools/dataset_converters/cache_teacher_logits.py``, or from a table of scores by
+            ``scores_to_teacher_logits.py``; the training dataset must be a
             ``mmkendall.FixedViews``. Losses are those of the live teacher on the same images, up
             to float32 rounding (kernels may round otherwise in a batch of other size), or up to
-            1 part in 2048 of each logit when stored as float16. Defaults to None.
+            1 part in 2048 of each logit when stored as float16. Of a table the one recorder of
+            ``teacher_recorders`` is only a name that losses read. Defaults to None.
         save_teacher: keep the teacher's weights in checkpoints. A teacher that has no checkpoint
             of its own (``teacher_ckpt``, ``checkpoint`` or ``init_cfg`` of type Pretrained) is
             kept in any case. Checkpoints of both kinds load. Defaults to False.
@@ -135,8 +139,8 @@ class LogitDistill(PassesOn, BaseModel):
     def __init__(
         self,
         architecture: dict | BaseModel,
-        teacher: dict | BaseModel | Sequence[dict],
-        distiller: dict,
+        teacher: dict | BaseModel | Sequence[dict] | None = None,
+        distiller: dict | None = None,
         teacher_ckpt: str | None = None,
         teacher_dtype: str | None = None,
         teacher_logits: str | None = None,
@@ -152,6 +156,13 @@ class LogitDistill(PassesOn, BaseModel):
         check_single_teacher_arguments(of_single_teacher)
         check_precision(teacher_dtype)
         entries = teacher_entries(teacher, teacher_ckpt)
+        if not entries and teacher_logits is None:
+            raise ValueError(
+                'teacher must be a model, its config or a list of teachers, got None: without one '
+                'teacher_logits must name logits that were made from a table of scores'
+            )
+        if distiller is None:
+            raise TypeError('distiller must be the config of a ConfigurableDistiller, got None')
 
         student = build_model(architecture, 'architecture')
         super().__init__(fill_in(data_preprocessor, student), init_cfg)
@@ -207,7 +218,7 @@ class LogitDistill(PassesOn, BaseModel):
 
     @property
     def teachers(self) -> list[BaseModel]:
-        """The teachers, also if there is one."""
+        """The teachers, also if there is one, or none."""
         return list(self.teacher) if isinstance(self.teacher, nn.ModuleList) else [self.teacher]
 
     @property

@@ -23,7 +23,8 @@ class TeacherRecorders:
 
     Args:
         distiller: a ``ConfigurableDistiller``.
-        teachers: the models to record.
+        teachers: the models to record. None where the logits come from a table: then the
+            distiller's own recorders are only filled, and what they would record is not looked up.
         shared: config of the distiller's ``teacher_recorders``, for teachers without their own.
         own: for each teacher the config of its own recorders, or None.
 
@@ -52,6 +53,7 @@ class TeacherRecorders:
                 manager = self._build(config or shared or {})
             manager.initialize(teacher)
             self._managers.append(manager)
+        self._managers = self._managers or [distiller.teacher_recorders]
         distiller.teacher_recorders = self._managers[0]
 
     def _build(self, config: dict):

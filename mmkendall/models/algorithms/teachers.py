@@ -57,10 +57,17 @@ def check_single_teacher_arguments(arguments: dict[str, Any]) -> None:
 
 
 def teacher_entries(
-    teacher: dict | BaseModel | Sequence[dict], checkpoint: str | None
+    teacher: dict | BaseModel | Sequence[dict] | None, checkpoint: str | None
 ) -> list[dict[str, Any]]:
     """The argument ``teacher`` as a list of dicts that have every key of ``ENTRY``."""
     defaults = dict(checkpoint=None, weight=1.0, input_size=None, recorders=None)
+    if teacher is None:
+        if checkpoint is not None:
+            raise ValueError(
+                f'teacher_ckpt must be None where teacher is None, got {checkpoint!r}: there is '
+                'no teacher to load it into'
+            )
+        return []
     if not isinstance(teacher, (list, tuple)):
         return [{**defaults, 'model': teacher, 'checkpoint': checkpoint}]
     if checkpoint is not None:

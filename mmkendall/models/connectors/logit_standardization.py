@@ -12,8 +12,10 @@ from mmkendall.registry import MODELS
 class LogitStandardization(nn.Module):
     """A connector that turns logits into z-scores over the classes, for any logit loss behind it.
 
-    It is :func:`mmkendall.functional.standardize`, which says what it does. Both the student's and
-    the teacher's record need it.
+    It is :func:`mmkendall.functional.standardize`, which says what it does. LSKD needs it on
+    both the student's and the teacher's record. On the teacher's alone it gives scores of any
+    scale a standard deviation of 1, which the ``temperature_T`` of ``mmkendall.KDLoss`` brings to
+    any other.
 
     Args:
         unbiased, dim: as in the function. Default to False and 1.

@@ -1,7 +1,8 @@
 from mmkendall.models.losses.ctkd_loss import CTKDLoss
 from mmkendall.models.losses.dense_logit_loss import DenseLogitLoss
 from mmkendall.models.losses.dkd_loss import DKDLoss
+from mmkendall.models.losses.kd_loss import KDLoss
 from mmkendall.models.losses.kendall_rank_loss import KendallRankLoss
 from mmkendall.models.losses.mlkd_loss import MLKDLoss
 
-__all__ = ['CTKDLoss', 'DKDLoss', 'DenseLogitLoss', 'KendallRankLoss', 'MLKDLoss']
+__all__ = ['CTKDLoss', 'DKDLoss', 'DenseLogitLoss', 'KDLoss', 'KendallRankLoss', 'MLKDLoss']

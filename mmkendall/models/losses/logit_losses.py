@@ -17,6 +17,7 @@ LOGIT_LOSSES = {
     'WSLD': ('student', 'teacher'),
     'CTKDLoss': ('preds_S', 'preds_T'),
     'MLKDLoss': ('preds_S', 'preds_T'),
+    'KDLoss': ('preds_S', 'preds_T'),
 }
 
 # Losses on feature maps, which are logit losses where what they read is a classifier's output.

@@ -4,10 +4,12 @@ A folder with
 
 ``meta.json``
     What the logits were made of: :data:`FORMAT`, the data set's size, views, seed and classes, and
-    the teachers' fingerprint and classes, with a checksum. Also how many rows are written, so that
-    a stopped build goes on.
+    the teachers' fingerprint and classes, with a checksum. In place of a network's weights the
+    fingerprint may name a table of scores. Also how many rows are written, so that a stopped
+    build goes on.
 ``logits.npy``
-    (rows, teachers, classes), float16 or float32, read through a memory map.
+    (rows, teachers, classes), float16 or float32, read through a memory map. Those of a table may
+    be minus infinity, for classes that are last.
 ``crc.npy``
     (rows,), uint32: CRC-32 of the image that each row was computed from.
 ``check.npy``
@@ -28,7 +30,10 @@ import numpy as np
 
 FORMAT = 2
 DTYPES = ('float16', 'float32')
-BUILD = 'tools/dataset_converters/cache_teacher_logits.py CONFIG'
+BUILD = (
+    'tools/dataset_converters/cache_teacher_logits.py CONFIG (of a table of scores with '
+    'scores_to_teacher_logits.py CONFIG TABLE)'
+)
 # What made_of must say to be read at all.
 NUMBERS = ('rows', 'samples', 'views', 'classes')
 
@@ -126,6 +131,12 @@ def is_number(value: Any) -> bool:
 def checksum_of(value: Any) -> int:
     """CRC-32 of a value of JSON."""
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+def table_of(made_of: dict[str, Any]) -> str | None:
+    """The name of the table of scores that logits were made from; None for those of networks."""
+    table = made_of['teachers'].get('table')
+    return str(table.get('file')) if isinstance(table, dict) else None
 
 
 def differences(was: dict[str, Any], now: dict[str, Any], prefix: str = '') -> list[str]:

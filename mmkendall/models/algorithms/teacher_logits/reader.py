@@ -18,6 +18,7 @@ from mmkendall.models.algorithms.teacher_logits.files import (
     open_arrays,
     read_meta,
     row_checksums,
+    table_of,
 )
 
 
@@ -25,7 +26,8 @@ class TeacherLogits:
     """Reads cached teacher logits, each row only for the image that it was computed from.
 
     Args:
-        folder: what ``tools/dataset_converters/cache_teacher_logits.py`` wrote.
+        folder: what ``tools/dataset_converters/cache_teacher_logits.py`` or
+            ``scores_to_teacher_logits.py`` wrote.
 
     Raises:
         TeacherLogitsError: it is missing, unfinished or damaged.
@@ -47,7 +49,27 @@ class TeacherLogits:
         self._logits, self._crc, self._check = open_arrays(self.folder, self.meta['made_of'])
 
     def check_teachers(self, fingerprint: dict[str, Any]) -> None:
-        """Raises TeacherLogitsError unless they were made by these teachers."""
+        """Raises TeacherLogitsError unless they were made by these teachers.
+
+        Args:
+            fingerprint: that of the model; its ``weights`` are empty where there is no teacher, as
+                for a table of scores, with which there is nothing to compare.
+        """
+        table = table_of(self.meta['made_of'])
+        if table is not None and fingerprint['weights']:
+            raise TeacherLogitsError(
+                f'teacher_logits {str(self.folder)!r} was made from a table of scores, {table!r}, '
+                'and model.teacher is a network: set model.teacher and model.teacher_ckpt to '
+                'None, or build the logits of the network with '
+                'tools/dataset_converters/cache_teacher_logits.py CONFIG'
+            )
+        if not fingerprint['weights']:
+            if table is None:
+                raise TeacherLogitsError(
+                    f'teacher_logits {str(self.folder)!r} was computed by a network, and '
+                    'model.teacher is None: give that teacher, with which they are compared'
+                )
+            return
         differ = differences(self.meta['made_of']['teachers'], fingerprint)
         if differ:
             raise TeacherLogitsError(

@@ -26,6 +26,7 @@ from mmkendall.models.algorithms.teacher_logits.files import (
     open_arrays,
     read_meta,
     row_checksums,
+    table_of,
 )
 from mmkendall.whole_files import write_atomically
 
@@ -112,13 +113,16 @@ class TeacherLogitsWriter:
             crcs: CRC-32 of each image.
 
         Raises:
-            TeacherLogitsError: a logit is not finite, or not in the range of the stored type, or
-                the disk is full.
+            TeacherLogitsError: a logit is not finite, a minus infinity from a table apart, or not
+                in the range of the stored type, or the disk is full.
         """
-        values = logits.cpu().numpy()
+        given = logits.cpu().numpy()
         with np.errstate(over='ignore'):
-            values = values.astype(self.made_of['dtype'])
-        if not np.isfinite(values).all():
+            values = given.astype(self.made_of['dtype'])
+        sound = np.isfinite(values)
+        if table_of(self.made_of) is not None:
+            sound |= given == -math.inf
+        if not sound.all():
             raise TeacherLogitsError(
                 f'row {self._next} and following: logits that are not finite as '
                 f'{self.made_of["dtype"]}'
