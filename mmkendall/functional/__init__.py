@@ -1,19 +1,22 @@
 """Plain torch functions, which need nothing but torch.
 
-Losses on logits (N, C): :func:`kendall_rank_loss`, :func:`dkd_loss`, :func:`ctkd_loss`,
-:func:`mlkd_loss`, :func:`dist_loss`; z-scores for any of them: :func:`standardize`. How alike two
-rankings are: :func:`kendall_tau`. What the ranking loss can see: :func:`live_pair_share`,
-:func:`pair_shares`.
+Losses on the order of logits (N, C): :func:`kendall_rank_loss`, :func:`pld_loss`,
+:func:`listmle_loss`. Losses on their values: :func:`dkd_loss`, :func:`ctkd_loss`,
+:func:`mlkd_loss`, :func:`wttm_loss`, :func:`dist_loss`, :func:`pearson_loss`; z-scores for any of
+them: :func:`standardize`. How alike two rankings are: :func:`kendall_tau`. What the ranking loss
+can see: :func:`live_pair_share`, :func:`pair_shares`.
 """
 
 from mmkendall.functional.ctkd import ctkd_loss
 from mmkendall.functional.diagnostics import PairShares, live_pair_share, pair_shares
-from mmkendall.functional.dist import dist_loss
+from mmkendall.functional.dist import dist_loss, pearson_loss
 from mmkendall.functional.dkd import dkd_loss
+from mmkendall.functional.listwise import listmle_loss, pld_loss
 from mmkendall.functional.mlkd import mlkd_loss
 from mmkendall.functional.rank_loss import SURROGATES, kendall_rank_loss
 from mmkendall.functional.standardize import standardize
 from mmkendall.functional.tau import kendall_tau
+from mmkendall.functional.wttm import wttm_loss
 
 __all__ = [
     'SURROGATES',
@@ -23,8 +26,12 @@ __all__ = [
     'dkd_loss',
     'kendall_rank_loss',
     'kendall_tau',
+    'listmle_loss',
     'live_pair_share',
     'mlkd_loss',
     'pair_shares',
+    'pearson_loss',
+    'pld_loss',
     'standardize',
+    'wttm_loss',
 ]
