@@ -71,9 +71,9 @@ def pld_loss(
 
     Returns:
         Scalar, 0 where no row counts; (N,) under ``'none'``. float64 for float64, else float32. A
-        row gives NaN if its label does not count, if a class that counts is NaN, or if the teacher
-        has plus infinity, or minus infinity everywhere; NaN or infinity if a class that counts is
-        minus infinity in the student alone.
+        row gives NaN if its label does not count, if a class that counts is NaN or plus infinity
+        in either logits, or if the teacher is minus infinity everywhere; NaN or infinity if a
+        class that counts is minus infinity in the student alone.
 
     Raises:
         TypeError: a mask that is not a bool tensor.
@@ -141,7 +141,8 @@ def listmle_loss(
 
     Returns:
         Scalar, 0 where no row counts; (N,) under ``'none'``. float64 for float64, else float32.
-        NaN and infinity as in :func:`pld_loss`.
+        NaN and infinity as in :func:`pld_loss`, but a row of which the teacher knows nothing,
+        minus infinity everywhere, is 0.
 
     Raises:
         TypeError: a mask that is not a bool tensor.

@@ -305,6 +305,16 @@ def test_what_is_an_error_of_its_row(function):
     assert losses[:4].isnan().all()
 
 
+def test_a_teacher_that_knows_nothing():
+    student, unknown = torch.randn(1, 5), torch.full((1, 5), -INF)
+    assert listmle_loss(student, unknown).item() == 0
+    assert pld_loss(student, unknown).isnan()
+    # The label alone has a place.
+    label = torch.tensor([3])
+    entropy = torch.nn.functional.cross_entropy(student, label)
+    torch.testing.assert_close(listmle_loss(student, unknown, label), entropy)
+
+
 @pytest.mark.parametrize('function', [listmle_loss, pld_loss])
 def test_labels_that_are_none(function):
     logits = torch.randn(4, 5)
