@@ -29,8 +29,8 @@ def wttm_loss(
     :math:`\gamma = 1 / T`,
 
     .. math::
-        L = \Big(\sum_c p_c^\gamma\Big)\, \mathrm{KL}\left(
-        \frac{p^\gamma}{\sum_c p_c^\gamma} \Big\| q \right)
+        L = \left(\sum_c p_c^\gamma\right) \mathrm{KL}\left(
+        \frac{p^\gamma}{\sum_c p_c^\gamma} \,\|\, q \right)
 
     The power of the teacher's probabilities is their softmax at temperature T. The weight in front
     lies between 1, for a teacher that is certain, and :math:`C^{1-\gamma}`, for one that knows
