@@ -32,10 +32,10 @@ def wttm_loss(
         L = \left(\sum_c p_c^\gamma\right) \mathrm{KL}\left(
         \frac{p^\gamma}{\sum_c p_c^\gamma} \,\|\, q \right)
 
-    The power of the teacher's probabilities is their softmax at temperature T. The weight in front
-    lies between 1, for a teacher that is certain, and :math:`C^{1-\gamma}`, for one that knows
-    nothing: images on which the teacher is smoother count for more. It grows with the number of
-    classes, so a ``loss_weight`` of a data set does not fit one with more classes.
+    The power of the teacher's probabilities is their softmax at temperature T. For T above 1 the
+    weight in front lies between 1, for a teacher that is certain, and :math:`C^{1-\gamma}`, for
+    one that knows nothing: images on which the teacher is smoother count for more. It grows with
+    the number of classes, so a ``loss_weight`` of a data set does not fit one with more classes.
 
     Source: Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR
     2024, arXiv 2402.11148, and the authors' published code, whose value it is.
