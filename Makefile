@@ -32,7 +32,9 @@ WORKERS ?= 2
 BENCH ?= --short
 BENCH_DIR ?= work_dirs/benchmarks
 
-METHODS := kd ctkd dkd mlkd lskd dist
+METHODS := kd ctkd dkd mlkd lskd dist wttm
+# Losses on an order themselves, beside which the demo puts no other.
+ORDER_METHODS := mrkd pld
 
 # What most OpenMMLab installations look like: Debian's torch 1.13 beside NumPy 1.
 CLASSIC_PYTHON ?= /usr/bin/python3
@@ -138,7 +140,8 @@ demo-methods: $(READY) ## Train every method without and with ranking on the dig
 	    --arm "student alone=$(DIGITS)/resnet18-w4_1xb64_digits.py" \
 	    $(foreach method,$(METHODS), \
 	        "$(method)=$(DIGITS)/$(method)_logits_$(PAIR).py" \
-	        "$(method) + ranking=$(DIGITS)/$(method)-rank_logits_$(PAIR).py")
+	        "$(method) + ranking=$(DIGITS)/$(method)-rank_logits_$(PAIR).py") \
+	    $(foreach method,$(ORDER_METHODS),"$(method)=$(DIGITS)/$(method)_logits_$(PAIR).py")
 
 # A process a core, and one thread a process: small networks gain nothing from more.
 test: $(READY) ## Run the tests

@@ -30,14 +30,20 @@ LSKD_README = 'https://github.com/sunshangquan/logit-standardization-KD'
 MDISTILLER_README = 'https://github.com/megvii-research/mdistiller'
 ALONE_README = 'https://github.com/HobbitLong/RepDistiller'
 DIST_README = 'https://github.com/hunto/DIST_KD'
+MRKD_README = 'https://github.com/ebolk/MonotonicRankDistillation'
+WTTM_README = 'https://github.com/zkxufo/TTM'
 
 
 class Method(NamedTuple):
     """A base method."""
 
     title: str  # for people
-    paper: str
-    url: str  # of the paper
+    paper: str | None  # None where none was found
+    url: str  # of the paper, or of the code
+    readme: str | None = None  # that reports its figures, where it is not that of most methods
+    ranked: bool = True  # with the ranking loss, too; not for a loss on an order
+    vits: bool = True  # for the vision transformers, too
+    reported_pairs: bool = False  # for those pairs of CIFAR-100 alone whose figures are reported
 
 
 METHODS = {
@@ -71,6 +77,31 @@ METHODS = {
         title='DIST',
         paper='Knowledge Distillation from A Stronger Teacher',
         url='https://arxiv.org/abs/2205.10536',
+        readme=DIST_README,
+    ),
+    'mrkd': Method(
+        title='MRKD',
+        paper=None,
+        url=MRKD_README,
+        readme=MRKD_README,
+        ranked=False,
+        vits=False,
+        reported_pairs=True,
+    ),
+    'wttm': Method(
+        title='WTTM',
+        paper='Knowledge Distillation Based on Transformed Teacher Matching',
+        url='https://arxiv.org/abs/2402.11148',
+        readme=WTTM_README,
+        vits=False,
+        reported_pairs=True,
+    ),
+    'pld': Method(
+        title='PLD',
+        paper='PLD: A Choice-Theoretic List-Wise Knowledge Distillation',
+        url='https://arxiv.org/abs/2506.12542',
+        ranked=False,
+        vits=False,
     ),
 }
 
@@ -124,9 +155,11 @@ class Pair(NamedTuple):
     lskd_weight: float
     # From the configs of MLKD's authors, and for the pairs that they lack from LSKD's.
     mlkd_schedule: str
-    # By method. From LSKD's README, but DIST's from that of its authors, which has five of the
-    # pairs and gives means over several runs.
+    # By method. From LSKD's README, but those of DIST, MRKD and WTTM from that of their authors,
+    # who have some of the pairs. DIST's and WTTM's are means over several runs.
     top1: dict[str, float]
+    # From MRKD's configs; None for the student's own.
+    mrkd_schedule: str | None = None
 
 
 # The pairs are those of the paper's tables (second-hand).
@@ -136,56 +169,95 @@ PAIRS = {
         lskd_temperature=2,
         lskd_weight=9,
         mlkd_schedule='cifar100_480e',
-        top1=dict(kd=73.33, lskd=76.62, ctkd=73.39, dkd=76.32, mlkd=77.08, dist=76.31),
+        top1=dict(
+            kd=73.33,
+            lskd=76.62,
+            ctkd=73.39,
+            dkd=76.32,
+            mlkd=77.08,
+            dist=76.31,
+            mrkd=77.46,
+            wttm=76.06,
+        ),
     ),
     ('vgg13', 'vgg8'): Pair(
         dkd_beta=6,
         lskd_temperature=3,
         lskd_weight=9,
         mlkd_schedule='cifar100_480e',
-        top1=dict(kd=72.98, lskd=74.36, ctkd=73.52, dkd=74.68, mlkd=75.18),
+        top1=dict(kd=72.98, lskd=74.36, ctkd=73.52, dkd=74.68, mlkd=75.18, mrkd=74.51, wttm=74.44),
+        mrkd_schedule='cifar100_240e_lr0.01',
     ),
     ('wrn-40-2', 'wrn-40-1'): Pair(
         dkd_beta=6,
         lskd_temperature=2,
         lskd_weight=9,
         mlkd_schedule='cifar100_480e',
-        top1=dict(kd=73.54, lskd=74.37, ctkd=73.93, dkd=74.81, mlkd=75.35, dist=74.43),
+        top1=dict(
+            kd=73.54,
+            lskd=74.37,
+            ctkd=73.93,
+            dkd=74.81,
+            mlkd=75.35,
+            dist=74.43,
+            mrkd=74.96,
+            wttm=74.58,
+        ),
     ),
     ('wrn-40-2', 'wrn-16-2'): Pair(
         dkd_beta=6,
         lskd_temperature=2,
         lskd_weight=9,
         mlkd_schedule='cifar100_480e',
-        top1=dict(kd=74.92, lskd=76.11, ctkd=75.45, dkd=76.24, mlkd=76.63),
+        top1=dict(kd=74.92, lskd=76.11, ctkd=75.45, dkd=76.24, mlkd=76.63, mrkd=76.32, wttm=76.37),
     ),
     ('resnet56', 'resnet20'): Pair(
         dkd_beta=2,
         lskd_temperature=2,
         lskd_weight=9,
         mlkd_schedule='cifar100_480e',
-        top1=dict(kd=70.66, lskd=71.43, ctkd=71.19, dkd=71.97, mlkd=72.19, dist=71.75),
+        top1=dict(
+            kd=70.66,
+            lskd=71.43,
+            ctkd=71.19,
+            dkd=71.97,
+            mlkd=72.19,
+            dist=71.75,
+            mrkd=71.80,
+            wttm=71.92,
+        ),
+        mrkd_schedule='cifar100_240e_lr0.01',
     ),
     ('resnet110', 'resnet32'): Pair(
         dkd_beta=2,
         lskd_temperature=2,
         lskd_weight=9,
         mlkd_schedule='cifar100_480e',
-        top1=dict(kd=73.08, lskd=74.17, ctkd=73.52, dkd=74.11, mlkd=74.11),
+        top1=dict(kd=73.08, lskd=74.17, ctkd=73.52, dkd=74.11, mlkd=74.11, mrkd=73.70, wttm=74.13),
+        mrkd_schedule='cifar100_240e_lr0.01',
     ),
     ('resnet110', 'resnet20'): Pair(
         dkd_beta=2,  # Not in mdistiller: that of the other ResNets.
         lskd_temperature=2,  # No log: the most frequent values here.
         lskd_weight=9,
         mlkd_schedule='cifar100_480e',
-        top1=dict(kd=70.67, lskd=71.48, ctkd=70.99, dkd=71.06, mlkd=71.89),
+        top1=dict(kd=70.67, lskd=71.48, ctkd=70.99, dkd=71.06, mlkd=71.89, wttm=71.67),
     ),
     ('resnet32x4', 'shufflenet-v2'): Pair(
         dkd_beta=8,
         lskd_temperature=2,
         lskd_weight=9,
         mlkd_schedule='cifar100_480e_lr0.01',
-        top1=dict(kd=74.45, lskd=75.56, ctkd=75.37, dkd=77.07, mlkd=78.44, dist=77.35),
+        top1=dict(
+            kd=74.45,
+            lskd=75.56,
+            ctkd=75.37,
+            dkd=77.07,
+            mlkd=78.44,
+            dist=77.35,
+            mrkd=78.13,
+            wttm=76.55,
+        ),
     ),
     ('resnet32x4', 'wrn-16-2'): Pair(
         dkd_beta=8,
@@ -220,14 +292,23 @@ PAIRS = {
         lskd_temperature=3,
         lskd_weight=9,
         mlkd_schedule='cifar100_480e_lr0.0025',
-        top1=dict(kd=67.37, lskd=68.61, ctkd=68.50, dkd=69.71, mlkd=70.57),
+        top1=dict(kd=67.37, lskd=68.61, ctkd=68.50, dkd=69.71, mlkd=70.57, mrkd=70.24, wttm=69.16),
     ),
     ('resnet50', 'mobilenet-v2'): Pair(
         dkd_beta=8,
         lskd_temperature=3,
         lskd_weight=1,
         mlkd_schedule='cifar100_480e_lr0.0025',
-        top1=dict(kd=67.35, lskd=69.02, ctkd=68.67, dkd=70.35, mlkd=71.04, dist=68.66),
+        top1=dict(
+            kd=67.35,
+            lskd=69.02,
+            ctkd=68.67,
+            dkd=70.35,
+            mlkd=71.04,
+            dist=68.66,
+            mrkd=70.54,
+            wttm=69.59,
+        ),
     ),
 }
 
@@ -245,7 +326,9 @@ class ImageNetPair(NamedTuple):
 
     dkd_beta: float  # from mdistiller's configs
     mlkd_schedule: str  # MLKD's; from which file was not noted
-    top1: dict[str, float]  # KD and DKD from mdistiller's README, DIST from that of its authors
+    # KD and DKD from mdistiller's README, DIST and MRKD from those of their authors. WTTM has no
+    # config here: its weight grows with the number of classes, and that for ImageNet is not known.
+    top1: dict[str, float]
 
 
 ZOO = 'https://download.openmmlab.com/mmclassification/v0/resnet'
@@ -268,12 +351,12 @@ IMAGENET_PAIRS = {
     ('resnet34', 'resnet18'): ImageNetPair(
         dkd_beta=0.5,
         mlkd_schedule='imagenet_100e_bs512_lr0.1',
-        top1=dict(kd=71.03, dkd=71.70, dist=72.07),
+        top1=dict(kd=71.03, dkd=71.70, dist=72.07, mrkd=72.31),
     ),
     ('resnet50', 'mobilenet-v1'): ImageNetPair(
         dkd_beta=2.0,
         mlkd_schedule='imagenet_100e_bs512',
-        top1=dict(kd=70.50, dkd=72.05, dist=73.24),
+        top1=dict(kd=70.50, dkd=72.05, dist=73.24, mrkd=73.15),
     ),
 }
 
@@ -284,6 +367,7 @@ class Recipe(NamedTuple):
     batch: int = 64
     data: str = 'imagenet_bs64'
     schedule: str | None = 'imagenet_100e_bs512'  # mdistiller's; None for the pair's own
+    method: str | None = None  # None for the method's own with _in1k
 
 
 IMAGENET_RECIPES = {
@@ -294,6 +378,11 @@ IMAGENET_RECIPES = {
     'mlkd': Recipe(data='imagenet_two_views_bs64', schedule=None),
     'lskd': Recipe(),  # What its authors used there could not be found.
     'dist': Recipe(schedule='imagenet_100e_bs512_nesterov'),  # The authors' momentum.
+    # The learning rate of its file for ResNet-50 to MobileNetV1. That for ResNet-34 to ResNet-18
+    # has 0.001, with which a network hardly leaves its first weights: taken for a slip.
+    'mrkd': Recipe(schedule='imagenet_100e_bs512_lr0.1'),
+    # The authors' pairs are others, with recipes that could not be had.
+    'pld': Recipe(method='pld'),
 }
 
 
@@ -401,13 +490,13 @@ def cifar100_files() -> dict[str, str]:
             NETWORKS[student].module,
             f'work_dirs/{alone(teacher)}/epoch_240.pth',
         )
-    for method in METHODS:
-        for teacher, student in PAIRS:
+    for method, about in METHODS.items():
+        for teacher, student in pairs_of(method):
             text = cifar100_leaf(method, teacher, student)
             stem = f'logits_{teacher}_{student}_1xb64_cifar100'
             add(files, models[method], method, stem, text, teacher, student)
         data = 'cifar100_two_views_bs128' if method == 'mlkd' else 'cifar100_bs128'
-        for teacher, student in vits:
+        for teacher, student in vits if about.vits else []:
             text = distillation(
                 '',
                 f'pairs/{teacher}_{student}_cifar100',
@@ -427,6 +516,12 @@ def cifar100_files() -> dict[str, str]:
     return files
 
 
+def pairs_of(method: str) -> list[tuple[str, str]]:
+    """The CNN pairs of CIFAR-100 that a method has a config for."""
+    reported = METHODS[method].reported_pairs
+    return [names for names, pair in PAIRS.items() if not reported or method in pair.top1]
+
+
 def cifar100_leaf(method: str, teacher: str, student: str) -> str:
     """The config of a CNN pair."""
     pair = PAIRS[teacher, student]
@@ -438,6 +533,8 @@ def cifar100_leaf(method: str, teacher: str, student: str) -> str:
         own = loss_options('loss_kl', tau=tau, loss_weight=weight)
     elif method == 'mlkd':
         data, schedule = 'cifar100_two_views_bs64', pair.mlkd_schedule
+    elif method == 'mrkd':
+        schedule = pair.mrkd_schedule or schedule
     return distillation(
         own,
         f'pairs/{teacher}_{student}_cifar100',
@@ -456,14 +553,17 @@ def add(
     teacher: str,
     student: str,
 ) -> None:
-    """Adds the config of a pair of CIFAR-100 without and with ranking, and their entries."""
+    """Adds the config of a pair of CIFAR-100, the one with ranking if any, and their entries."""
     # There are no figures of the transformers in the tables above.
     top1 = PAIRS[teacher, student].top1 if (teacher, student) in PAIRS else {}
-    source = DIST_README if method == 'dist' else LSKD_README
+    source = METHODS[method].readme or LSKD_README
     plain, ranked = f'{method}_{stem}', f'{method}-rank_{stem}'
+    figures = {plain: top1.get(method)}
     files[f'configs/cifar100/{method}/{plain}.py'] = text
-    files[f'configs/cifar100/{method}/{ranked}.py'] = with_ranking(method, plain)
-    for name, figure in ((plain, top1.get(method)), (ranked, None)):
+    if METHODS[method].ranked:
+        figures[ranked] = None
+        files[f'configs/cifar100/{method}/{ranked}.py'] = with_ranking(method, plain)
+    for name, figure in figures.items():
         models.append(
             {
                 'Name': name,
@@ -487,10 +587,9 @@ def imagenet_files() -> dict[str, str]:
         files[f'configs/_base_/pairs/{teacher}_{student}_in1k.py'] = pair_file(
             'imagenet', networks[0].module, networks[1].module, networks[0].checkpoint
         )
-    for method, about in METHODS.items():
-        models = []
-        source = DIST_README if method == 'dist' else MDISTILLER_README
-        recipe = IMAGENET_RECIPES[method]
+    for method, recipe in IMAGENET_RECIPES.items():
+        about, models = METHODS[method], []
+        source = about.readme or MDISTILLER_README
         for (teacher, student), pair in IMAGENET_PAIRS.items():
             own = loss_options('loss_dkd', beta=pair.dkd_beta) if method == 'dkd' else ''
             plain = f'{method}_logits_{teacher}_{student}_8xb{recipe.batch}_in1k'
@@ -498,12 +597,15 @@ def imagenet_files() -> dict[str, str]:
             files[f'configs/imagenet/{method}/{plain}.py'] = distillation(
                 own,
                 f'pairs/{teacher}_{student}_in1k',
-                f'methods/{method}_in1k',
+                f'methods/{recipe.method or method + "_in1k"}',
                 f'datasets/{recipe.data}',
                 f'schedules/{recipe.schedule or pair.mlkd_schedule}',
             )
-            files[f'configs/imagenet/{method}/{ranked}.py'] = with_ranking(method, plain)
-            for name, figure in ((plain, pair.top1.get(method)), (ranked, None)):
+            figures = {plain: pair.top1.get(method)}
+            if about.ranked:
+                figures[ranked] = None
+                files[f'configs/imagenet/{method}/{ranked}.py'] = with_ranking(method, plain)
+            for name, figure in figures.items():
                 models.append(
                     {
                         'Name': name,
@@ -526,7 +628,9 @@ def metafile(name: str, data: str, method: Method | None, models: list[dict]) ->
     """The text of a metafile.yml."""
     folder = 'cifar100' if data == 'CIFAR-100' else 'imagenet'
     collection = {'Name': name, 'Metadata': {'Training Data': [data]}}
-    if method is not None:
+    if method is not None and method.paper is None:
+        collection['Code'] = {'URL': method.url}
+    elif method is not None:
         collection['Paper'] = {'Title': method.paper, 'URL': method.url}
     collection['README'] = f'configs/{folder}/README.md'
     note = (

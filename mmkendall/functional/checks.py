@@ -42,6 +42,15 @@ def check_same_shape(preds_S: Tensor, preds_T: Tensor) -> None:
         )
 
 
+def check_labels(gt_labels: Tensor, preds_S: Tensor) -> None:
+    """Raises ValueError unless there is one class index for each row of logits (N, C)."""
+    if gt_labels.shape != preds_S.shape[:1] or gt_labels.is_floating_point():
+        raise ValueError(
+            f'gt_labels must hold one class index a row, ({len(preds_S)},), got '
+            f'{tuple(gt_labels.shape)} of {gt_labels.dtype}; mixed labels have no target class'
+        )
+
+
 def check_same_shape_and_device(preds_S: Tensor, preds_T: Tensor) -> None:
     """Raises ValueError unless both are of one shape and on one device."""
     if preds_S.shape != preds_T.shape or preds_S.device != preds_T.device:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmkendall.functional.checks import (
     at_least_float32,
+    check_labels,
     check_not_negative,
     check_positive,
     check_reduction,
@@ -67,11 +68,7 @@ def dkd_loss(
     check_not_negative(alpha=alpha, beta=beta)
     check_reduction(reduction)
     check_same_shape(preds_S, preds_T)
-    if gt_labels.shape != preds_S.shape[:1] or gt_labels.is_floating_point():
-        raise ValueError(
-            f'gt_labels must hold one class index a row, ({len(preds_S)},), got '
-            f'{tuple(gt_labels.shape)} of {gt_labels.dtype}; mixed labels have no target class'
-        )
+    check_labels(gt_labels, preds_S)
     preds_S, preds_T = at_least_float32(preds_S), at_least_float32(preds_T)
     binary_S, others_S = _log_probabilities(preds_S, gt_labels, temperature)
     binary_T, others_T = _log_probabilities(preds_T, gt_labels, temperature)

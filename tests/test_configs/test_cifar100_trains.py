@@ -27,7 +27,14 @@ METHODS = {
     'mlkd': 'distill.loss_mlkd',
     'lskd': 'distill.loss_kl',
     'dist': 'distill.loss_dist',
+    'wttm': 'distill.loss_wttm',
+    'mrkd': 'distill.loss_pearson',
+    'pld': 'distill.loss_pld',
 }
+# Each without the ranking loss, and those with it that are no ranking themselves.
+VARIANTS = [(method, False) for method in METHODS] + [
+    (method, True) for method in METHODS if method not in ('mrkd', 'pld')
+]
 
 
 @pytest.fixture(scope='module')
@@ -119,8 +126,7 @@ UNTRAINED = {
 }
 
 
-@pytest.mark.parametrize('rank', [False, True], ids=['plain', 'rank'])
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize(('method', 'rank'), VARIANTS)
 @pytest.mark.usefixtures('own_files')
 def test_method(method, rank, cifar100, tmp_path):
     name = f'{method}{"-rank" if rank else ""}_logits_{PAIR}'
@@ -131,6 +137,8 @@ def test_method(method, rank, cifar100, tmp_path):
     runner, witness = train(name, cifar100, tmp_path, **options)
     terms = {'student.loss', METHODS[method]} | ({'distill.loss_rank'} if rank else set())
     assert all(terms <= record.keys() for record in witness.records)
+    if method == 'pld':  # It has the cross-entropy inside.
+        terms.remove('student.loss')
     assert all(record[term] != 0 for record in witness.records for term in terms)
     for key, value in runner.model.state_dict().items():
         if key.startswith('teacher.'):

@@ -155,6 +155,8 @@ def settings(name: str) -> Config:
         ('lskd_logits_resnet32x4_resnet8x4', 0.05, 240, dict(tau=2, loss_weight=9.0)),
         ('lskd_logits_vgg13_vgg8', 0.05, 240, dict(tau=3, loss_weight=9.0)),
         ('dist_logits_resnet110_resnet32', 0.05, 240, dict(tau=4, loss_weight=2.0)),
+        ('wttm_logits_resnet110_resnet20', 0.05, 240, dict(temperature=5.0, loss_weight=4.0)),
+        ('pld_logits_wrn-40-2_mobilenet-v2', 0.01, 240, dict(temperature=1.0, loss_weight=1.0)),
     ],
 )
 def test_published_values(name, lr, epochs, options):
@@ -165,6 +167,19 @@ def test_published_values(name, lr, epochs, options):
     assert cfg.train_dataloader.batch_size == 64
     (loss,) = cfg.model.distiller.distill_losses.values()
     assert {key: loss[key] for key in options} == options
+
+
+@pytest.mark.parametrize(
+    ('pair', 'lr'),
+    [('resnet32x4_resnet8x4', 0.05), ('vgg13_vgg8', 0.01), ('resnet32x4_shufflenet-v2', 0.01)],
+)
+def test_published_values_of_mrkd(pair, lr):
+    cfg = settings(f'mrkd_logits_{pair}_1xb64_cifar100')
+    assert cfg.optim_wrapper.optimizer.lr == lr
+    assert cfg.train_cfg.max_epochs == 240
+    losses = cfg.model.distiller.distill_losses
+    assert {loss.loss_weight for loss in losses.values()} == {32.0}
+    assert cfg.model.architecture.head.loss.loss_weight == 1.0
 
 
 def test_every_pair_has_every_method():
@@ -182,3 +197,9 @@ def test_every_pair_has_every_method():
             assert len(found - vits) == 14
             assert vits <= found
             assert pairs('imagenet', start) == {'resnet34_resnet18', 'resnet50_mobilenet-v1'}
+    # No transformers, and those two that report figures have the pairs of these.
+    for start, number in (('mrkd', 9), ('wttm', 10), ('wttm-rank', 10), ('pld', 14)):
+        assert len(pairs('cifar100', start) - vits) == len(pairs('cifar100', start)) == number
+    for start in ('mrkd', 'pld'):
+        assert pairs('imagenet', start) == {'resnet34_resnet18', 'resnet50_mobilenet-v1'}
+        assert not pairs('cifar100', f'{start}-rank')

@@ -67,8 +67,9 @@ def test_names(zoo):
 
 def test_figures_are_marked_as_reported_and_have_a_source(zoo):
     results = [result for model in zoo[1] for result in model.get('Results', [])]
-    # 5 methods on 14 pairs, DIST on 5, 14 networks alone, and 3 methods on 2 pairs of ImageNet.
-    assert len(results) == 5 * 14 + 5 + 14 + 3 * 2
+    # 5 methods on 14 pairs, DIST on 5, MRKD on 9, WTTM on 10, 14 networks alone, and 4 methods on
+    # 2 pairs of ImageNet.
+    assert len(results) == 5 * 14 + 5 + 9 + 10 + 14 + 4 * 2
     for result in results:
         assert all(metric.endswith('(reported)') for metric in result['Metrics'])
         assert result['Source'].startswith('https://')

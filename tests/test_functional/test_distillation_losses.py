@@ -13,13 +13,30 @@ from mmkendall.functional import (
     dist_loss,
     dkd_loss,
     kd_loss,
+    listmle_loss,
     mlkd_loss,
+    pearson_loss,
+    pld_loss,
     standardize,
+    wttm_loss,
 )
 
 SHAPES = [(1, 2), (5, 7), (8, 100)]
-LABELLED = (dkd_loss,)
-LOSSES = (ctkd_loss, dist_loss, dkd_loss, kd_loss, mlkd_loss)
+LABELLED = (dkd_loss, pld_loss)
+LOSSES = (
+    *(ctkd_loss, dist_loss, dkd_loss, kd_loss, listmle_loss, mlkd_loss),
+    *(pearson_loss, pld_loss, wttm_loss),
+)
+MODULES = {
+    ctkd_loss: 'CTKDLoss',
+    dkd_loss: 'DKDLoss',
+    kd_loss: 'KDLoss',
+    listmle_loss: 'ListMLELoss',
+    mlkd_loss: 'MLKDLoss',
+    pearson_loss: 'PearsonLoss',
+    pld_loss: 'PLDLoss',
+    wttm_loss: 'WTTMLoss',
+}
 
 
 def draw(shape, dtype=torch.float64):
@@ -199,27 +216,81 @@ def test_dist(shape):
     torch.testing.assert_close(found, theirs, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize('function', [ctkd_loss, dkd_loss, kd_loss, mlkd_loss])
+@pytest.mark.parametrize('shape', [(5, 7), (8, 100)])
+def test_pearson(shape):
+    student, teacher, _ = draw(shape)
+    inter, intra = (
+        np.mean([1 - np.corrcoef(s, t)[0, 1] for s, t in zip(*pair, strict=True)])
+        for pair in ((student.numpy(), teacher.numpy()), (student.numpy().T, teacher.numpy().T))
+    )
+    found = pearson_loss(student, teacher, 0.5, 2.0)
+    assert found.item() == pytest.approx(0.5 * inter + 2 * intra, rel=1e-9)
+    moved = pearson_loss(0.01 * student + 3, 50 * teacher - 2, 0.5, 2.0)
+    torch.testing.assert_close(moved, found, rtol=1e-6, atol=0)
+
+
+def test_pearson_is_of_what_counts():
+    """A logit that is masked is left out of its row and out of its column."""
+    student, teacher, _ = draw((5, 6))
+    hidden = torch.zeros(5, 6, dtype=torch.bool)
+    hidden[0, 1] = hidden[3, 1] = hidden[:, 4] = hidden[2, 1:] = True
+    student[hidden] = teacher[hidden] = -torch.inf
+    kept = ~hidden
+
+    def mean(rows_S, rows_T, kept):
+        found = [
+            1 - np.corrcoef(s[k], t[k])[0, 1]
+            for s, t, k in zip(rows_S.numpy(), rows_T.numpy(), kept.numpy(), strict=True)
+            if k.sum() > 1
+        ]
+        return np.mean(found)
+
+    expected = mean(student, teacher, kept), mean(student.T, teacher.T, kept.T)
+    student.requires_grad_()
+    for weights, value in (((1, 0), expected[0]), ((0, 1), expected[1])):
+        loss = pearson_loss(student, teacher, *weights)
+        assert loss.item() == pytest.approx(value, rel=1e-9)
+        (grad,) = torch.autograd.grad(loss, student)
+        assert grad.isfinite().all()
+        assert not grad[hidden].any()
+
+
+def test_pearson_of_one_image_and_of_constant_rows():
+    """One image has no relation to others; a constant has no correlation."""
+    student, teacher, _ = draw((1, 6))
+    only_intra = pearson_loss(student, teacher, inter_weight=0.0)
+    assert only_intra.item() == 0
+    student[:] = 2.0
+    assert pearson_loss(student, teacher).item() == 1
+
+
+@pytest.mark.parametrize('function', [dist_loss, mlkd_loss, pearson_loss, wttm_loss])
+def test_gradients(function):
+    student, teacher, _ = draw((4, 5))
+    inputs = student.requires_grad_(), teacher.requires_grad_()
+    assert torch.autograd.gradcheck(function, inputs)
+
+
+@pytest.mark.parametrize('function', MODULES)
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
 def test_the_modules_are_the_functions(function, dtype):
     """To the bit, gradients too."""
     student, teacher, labels = draw((6, 9), dtype)
-    name = f'mmkendall.{function.__name__.partition("_")[0].upper()}Loss'
-    module = MODELS.build(dict(type=name))
-    if function is dkd_loss:
+    module = MODELS.build(dict(type=f'mmkendall.{MODULES[function]}'))
+    if function in LABELLED:
         arguments, options = (labels,), {}
         module.warmup_epochs = 0
     elif function is ctkd_loss:
         arguments, options = (module.temperature.detach(),), dict(reversal=module.reversal)
     elif function is kd_loss:
-        module = MODELS.build(dict(type=name, temperature_S=2.0, temperature_T=0.5))
+        module = MODELS.build(dict(type='mmkendall.KDLoss', temperature_S=2.0, temperature_T=0.5))
         arguments, options = (2.0, 0.5), {}
     else:
-        arguments, options = (), dict(num_views=2)
+        arguments, options = (), dict(num_views=2) if function is mlkd_loss else {}
     results = []
     for compute in (
         lambda preds: function(preds, teacher, *arguments, **options),
-        lambda preds: module(preds, teacher, *((labels,) if function is dkd_loss else ())),
+        lambda preds: module(preds, teacher, *((labels,) if function in LABELLED else ())),
     ):
         preds = student.clone().requires_grad_()
         loss = compute(preds)
@@ -272,7 +343,12 @@ def test_masked_classes_and_constant_rows_have_finite_gradients(function):
         (kd_loss, 'temperature_T'),
         (kd_loss, 'reduction'),
         (mlkd_loss, 'num_views'),
+        (listmle_loss, 'topk'),
         (mlkd_loss, 'class_weight'),
+        (pearson_loss, 'intra_weight'),
+        (pld_loss, 'temperature'),
+        (pld_loss, 'topk'),
+        (wttm_loss, 'temperature'),
     ],
 )
 def test_options_out_of_range(function, option):
@@ -313,3 +389,17 @@ def test_under_transforms(function):
     torch.testing.assert_close(vmap(loss)(student, teacher, labels), torch.stack(values))
     torch.testing.assert_close(vmap(grad(loss))(student, teacher, labels), torch.stack(slopes))
     torch.testing.assert_close(jacrev(loss)(student[0], teacher[0], labels[0]), slopes[0])
+
+
+@pytest.mark.skipif(not hasattr(torch, 'compiler'), reason='torch.compiler came with torch 2.1')
+@pytest.mark.parametrize('function', LOSSES)
+def test_compiles(function):
+    """In one graph, with the same value and gradient."""
+    torch.compiler.reset()
+    student, teacher, labels = draw((4, 6), torch.float32)
+    student.requires_grad_()
+    results = []
+    for way in (call, torch.compile(call, fullgraph=True, backend='aot_eager')):
+        loss = way(function, student, teacher, labels)
+        results.append((loss.detach(), *torch.autograd.grad(loss, student)))
+    torch.testing.assert_close(*results)

@@ -15,6 +15,8 @@ from torch import nn
 from mmkendall.models import LogitStandardization, connectors, losses
 
 CLASSES = 6
+# Which take labels.
+LABELLED = ('DKDLoss', 'PLDLoss')
 # How a config builds each loss. A loss without an entry has no arguments that it needs.
 ARGUMENTS = dict(
     DenseLogitLoss=dict(
@@ -31,9 +33,14 @@ VARIANTS = [(name, {}) for name in losses.__all__] + [
     ('KendallRankLoss', dict(backend='reference')),
     ('DKDLoss', dict(reduction='sum')),
     ('KDLoss', dict(temperature_S=2.0, temperature_T=0.5, reduction='sum')),
+    ('PLDLoss', dict(temperature=4.0, topk=3)),
+    ('ListMLELoss', dict(topk=3, reduction='sum')),
+    ('WTTMLoss', dict(temperature=1.0, reduction='sum')),
+    ('PearsonLoss', dict(intra_weight=0.0)),
     ('DenseLogitLoss', dict(num_positions=3)),
     ('DenseLogitLoss', dict(loss=dict(type='mmrazor.KLDivergence', tau=2))),
     ('DenseLogitLoss', dict(loss=dict(type='mmkendall.CTKDLoss'))),
+    ('DenseLogitLoss', dict(loss=dict(type='mmkendall.PLDLoss'), num_positions=4)),
 ]
 every_loss = pytest.mark.parametrize(
     ('name', 'options'), VARIANTS, ids=[f'{name}-{options}' for name, options in VARIANTS]
@@ -49,7 +56,7 @@ def inputs(name: str, rows: int, classes: int = CLASSES, dtype: torch.dtype = to
     """Logits of student and teacher, and the labels of the losses that take them."""
     shape = (rows, classes, 2, 3) if name == 'DenseLogitLoss' else (rows, classes)
     student, teacher = (3 * torch.randn(2, *shape)).to(dtype).unbind()
-    labels = (torch.randint(classes, (rows,)),) if name == 'DKDLoss' else ()
+    labels = (torch.randint(classes, (rows,)),) if name in LABELLED else ()
     return student.requires_grad_(), teacher, *labels
 
 
@@ -76,7 +83,9 @@ def test_no_rows_give_zero_and_finite_gradients(name, options, dtype):
         assert (parameter.grad == 0).all()
 
 
-@pytest.mark.parametrize('name', ['KendallRankLoss', 'DKDLoss', 'KDLoss'])
+@pytest.mark.parametrize(
+    'name', ['KendallRankLoss', 'DKDLoss', 'KDLoss', 'ListMLELoss', 'PLDLoss', 'WTTMLoss']
+)
 def test_no_rows_without_a_reduction(name):
     assert build(name, dict(reduction='none'))(*inputs(name, 0)).shape == (0,)
     across = build('KendallRankLoss', dict(reduction='none', across='batch'))
@@ -195,6 +204,9 @@ def test_a_masked_class_is_as_if_it_were_not_there(name):
 
 
 @pytest.mark.parametrize('name', ['CTKDLoss', 'DKDLoss', 'KDLoss', 'KendallRankLoss', 'MLKDLoss'])
+@pytest.mark.parametrize(
+    'name', ['CTKDLoss', 'DKDLoss', 'KendallRankLoss', 'MLKDLoss', 'PLDLoss', 'WTTMLoss']
+)
 def test_a_teacher_may_rule_a_class_out(name):
     student, teacher, *labels = inputs(name, 4)
     for label in labels:

@@ -24,7 +24,14 @@ METHODS = {
     'mlkd': 'distill.loss_mlkd',
     'lskd': 'distill.loss_kl',
     'dist': 'distill.loss_dist',
+    'wttm': 'distill.loss_wttm',
+    'mrkd': 'distill.loss_pearson',
+    'pld': 'distill.loss_pld',
 }
+# Each without the ranking loss, and those with it that are no ranking themselves.
+VARIANTS = [(method, False) for method in METHODS] + [
+    (method, True) for method in METHODS if method not in ('mrkd', 'pld')
+]
 
 
 class Witness(Hook):
@@ -69,14 +76,15 @@ def train(name: str, folder: Path, epochs: int, **options) -> tuple[nn.Module, W
     return runner.model, witness
 
 
-@pytest.mark.parametrize('rank', [False, True], ids=['plain', 'rank'])
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize(('method', 'rank'), VARIANTS)
 def test_trains(method, rank, tmp_path):
     model, witness = train(f'{method}{"-rank" if rank else ""}', tmp_path, epochs=8)
     before, records = witness.state, witness.records
 
     terms = {'student.loss', METHODS[method]} | ({'distill.loss_rank'} if rank else set())
     assert all(terms <= record.keys() for record in records)
+    if method == 'pld':  # It has the cross-entropy inside.
+        terms.remove('student.loss')
     assert all(math.isfinite(value) for record in records for value in record.values())
     assert all(record[name] != 0 for record in records for name in terms)
     after = model.state_dict()

@@ -96,6 +96,8 @@ CASES = {
     'ctkd': dict(base='ctkd-rank_logits'),
     'dkd': dict(base='dkd-rank_logits'),
     'lskd': dict(base='lskd-rank_logits'),
+    'wttm': dict(base='wttm-rank_logits'),
+    'pld': dict(base='pld_logits'),
 }
 
 

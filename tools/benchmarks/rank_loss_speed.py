@@ -21,7 +21,14 @@ from common import (
 )
 from torch.nn import functional as F
 
-from mmkendall.functional import SURROGATES, kendall_rank_loss
+from mmkendall.functional import (
+    SURROGATES,
+    kendall_rank_loss,
+    listmle_loss,
+    pearson_loss,
+    pld_loss,
+    wttm_loss,
+)
 
 BENCHMARK = 'rank_loss_speed'
 SHORT = [
@@ -41,6 +48,8 @@ FULL = [
     *((64, 1000, 100.0, dtype, 'product') for dtype in (torch.float16, torch.bfloat16)),
     *((64, 1000, 10.0, torch.float32, surrogate) for surrogate in SURROGATES),
 ]
+# Of the other losses, which know no steepness, one case is enough.
+OTHERS_SHAPE, OTHERS_STEEPNESS = (256, 1000), 1.0
 # The definition needs this many bytes for a pair, forward and backward together.
 REFERENCE_BYTES = 12
 
@@ -58,6 +67,8 @@ def peers(preds_S, preds_T, steepness, surrogate, with_compiled):
 
     centered = teacher - teacher.mean(1, True)
     calls = {'KL': train_step(preds_S, divergence), 'Pearson': train_step(preds_S, pearson)}
+    if preds_S.shape == OTHERS_SHAPE and steepness == OTHERS_STEEPNESS:
+        calls |= others(preds_S, preds_T)
     if with_compiled:
         compiled = torch.compile(kendall_rank_loss)
         calls['reference, torch.compile'] = train_step(
@@ -76,6 +87,18 @@ def peers(preds_S, preds_T, steepness, surrogate, with_compiled):
         return 1 - F.cosine_similarity(soft - soft.mean(1, True), ranks, dim=1).mean()
 
     return {**calls, 'torchsort Spearman': train_step(preds_S, spearman)}
+
+
+def others(preds_S, preds_T):
+    """The package's other losses, with the teacher's side, which KL and Pearson prepare once."""
+    labels = preds_T.argmax(1)
+    losses = {
+        'PLD': lambda: pld_loss(preds_S, preds_T, labels),
+        'ListMLE': lambda: listmle_loss(preds_S, preds_T),
+        'WTTM': lambda: wttm_loss(preds_S, preds_T),
+        'Pearson of logits': lambda: pearson_loss(preds_S, preds_T),
+    }
+    return {name: train_step(preds_S, loss) for name, loss in losses.items()}
 
 
 def measure_case(case, options, progress):
@@ -108,7 +131,7 @@ def plot(rows, path):
     rows = [row for row in rows if row['dtype'] == 'float32' and row['surrogate'] == 'product']
     cases = list(dict.fromkeys(row['case'] for row in rows))
     subjects = list(dict.fromkeys(row['subject'] for row in rows))
-    for marker, subject in zip('osD^vP*Xh<>', subjects, strict=False):
+    for marker, subject in zip('osD^vP*Xh<>pd8', subjects, strict=False):
         own = [row for row in rows if row['subject'] == subject]
         where = [cases.index(row['case']) for row in own]
         middle = [row['median_s'] * 1e3 for row in own]

@@ -3,6 +3,21 @@ from mmkendall.models.losses.dense_logit_loss import DenseLogitLoss
 from mmkendall.models.losses.dkd_loss import DKDLoss
 from mmkendall.models.losses.kd_loss import KDLoss
 from mmkendall.models.losses.kendall_rank_loss import KendallRankLoss
+from mmkendall.models.losses.listmle_loss import ListMLELoss
 from mmkendall.models.losses.mlkd_loss import MLKDLoss
+from mmkendall.models.losses.pearson_loss import PearsonLoss
+from mmkendall.models.losses.pld_loss import PLDLoss
+from mmkendall.models.losses.wttm_loss import WTTMLoss
 
-__all__ = ['CTKDLoss', 'DKDLoss', 'DenseLogitLoss', 'KDLoss', 'KendallRankLoss', 'MLKDLoss']
+__all__ = [
+    'CTKDLoss',
+    'DKDLoss',
+    'DenseLogitLoss',
+    'KDLoss',
+    'KendallRankLoss',
+    'ListMLELoss',
+    'MLKDLoss',
+    'PLDLoss',
+    'PearsonLoss',
+    'WTTMLoss',
+]

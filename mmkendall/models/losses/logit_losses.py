@@ -18,6 +18,10 @@ LOGIT_LOSSES = {
     'CTKDLoss': ('preds_S', 'preds_T'),
     'MLKDLoss': ('preds_S', 'preds_T'),
     'KDLoss': ('preds_S', 'preds_T'),
+    'PLDLoss': ('preds_S', 'preds_T'),
+    'ListMLELoss': ('preds_S', 'preds_T'),
+    'WTTMLoss': ('preds_S', 'preds_T'),
+    'PearsonLoss': ('preds_S', 'preds_T'),
 }
 
 # Losses on feature maps, which are logit losses where what they read is a classifier's output.

@@ -1,0 +1,14 @@
+_base_ = [
+    '../../_base_/pairs/wrn-40-2_wrn-16-2_cifar100.py',
+    '../../_base_/methods/wttm.py',
+    '../../_base_/datasets/cifar100_bs64.py',
+    '../../_base_/schedules/cifar100_240e.py',
+    '../../_base_/default_runtime.py',
+]
+
+model = dict(
+    architecture=_base_.student,
+    teacher=_base_.teacher,
+    teacher_ckpt=_base_.teacher_ckpt,
+    data_preprocessor=_base_.data_preprocessor,
+)
