@@ -59,7 +59,7 @@ CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help install lock check-install bench demo demo-methods test test-trust test-classic \
-    test-newest newest-python test-det gpu docs docs-links figures lint format clean
+    test-newest newest-python test-det gpu docs test-docs docs-links figures lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -201,6 +201,9 @@ gpu: ## Check and measure the CUDA kernels on this machine's GPU, write a page a
 docs: $(DOCS_READY) ## Build the site into build/docs; a warning or a broken link within it is an error
 	$(SPHINX) -c docs -b html . $(SITE)
 	@echo 'The site begins with $(SITE)/index.html'
+
+test-docs: $(READY) ## Run the tutorial of the site, from its first command to its last
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m tutorial tests/test_docs
 
 docs-links: $(DOCS_READY) ## Ask every address that the site links to whether it is there; needs the network
 	$(SPHINX) -c docs -b linkcheck . build/docs-links

@@ -40,6 +40,7 @@ def stop_in_the_third_epoch(*command: str) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(command, process.wait(), output)
 
 
+@pytest.mark.tutorial
 def test_the_page_from_the_first_command_to_the_last(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert write_files(PAGE, tmp_path) == NAMES
