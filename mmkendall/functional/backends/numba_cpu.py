@@ -1,7 +1,7 @@
 """The ranking loss in compiled CPU loops (Numba, compiled at first use and kept on disk).
 
-Three algorithms share the work. ``'auto'`` chooses for
-each row from C, k and the range of its logits; docs/how_the_loops_work.md explains them.
+Three algorithms share the work. ``'auto'`` chooses for each row from C, k and the range of its
+logits; docs/how_the_loops_work.md explains them.
 
 ``dense``
     Every pair of classes, O(C^2): tanh as a ratio of exponentials while k times the range of both
@@ -17,6 +17,7 @@ each row from C, k and the range of its logits; docs/how_the_loops_work.md expla
     nonuniform Fourier transform, the two tanh become convolutions, and the gradient is read off.
     O(C) for a given range, so it serves small k and hundreds of classes or more. At most 1,400,000
     nodes; for ``'product'`` in float32, with k times both ranges at least 0.5.
+
 Rows of thousands of classes that have no spread are left to ``flat.py``, which both this backend
 and ``eager`` use.
 
@@ -26,6 +27,7 @@ enough work and never inherited by a fork. One thread runs in the caller's own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -153,9 +155,8 @@ def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
     data = (rows_S.detach().numpy(), rows_T.detach().numpy())
     rows = _all_rows(rows_S.shape[0])
     if (tau_b_rows, rows_S.dtype) not in ready:
-        first = FirstCalls()
-        first.make(tau_b_rows, rows_S.dtype, *data, rows[:0], tau.numpy())
-        first.close()
+        with contextlib.closing(FirstCalls()) as first:
+            first.make(tau_b_rows, rows_S.dtype, *data, rows[:0], tau.numpy())
     # About 50 ns for each class.
     _share_rows(rows_S.numel() * 5e-8, rows, tau_b_rows, data, (tau.numpy(),))
 

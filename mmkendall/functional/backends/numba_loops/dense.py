@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops import pairs
 from mmkendall.functional.backends.numba_loops.basics import (
     FASTMATH,
     compiled,
@@ -19,7 +18,14 @@ from mmkendall.functional.backends.numba_loops.basics import (
     exp2,
     fill,
 )
-from mmkendall.functional.backends.numba_loops.pairs import BLOCK, make_near_pairs
+from mmkendall.functional.backends.numba_loops.pairs import (
+    BLOCK,
+    diffkendall,
+    hard_teacher,
+    make_near_pairs,
+    product,
+    product_ratio,
+)
 
 # Logits that are worked on at once: what belongs to them stays in the second-level cache.
 AT_ONCE = 4096
@@ -27,7 +33,7 @@ AT_ONCE = 4096
 # float32; under the lowest, their differences lose digits.
 LOWEST_RATIO, HIGHEST_RATIO = 0.5, 28.0
 
-_products, _ratios = make_near_pairs(pairs.product), make_near_pairs(pairs.product_ratio)
+_products, _ratios = make_near_pairs(product), make_near_pairs(product_ratio)
 
 
 @compiled
@@ -41,8 +47,8 @@ def _to_ratios(logits, middles, scale):
 
 # Of finite rows: a minimum is vectorised only if there is no NaN to keep.
 @compiled(fastmath=FASTMATH | {'nnan'})
-def _middles(logits, steepness, middles):
-    """The middle of each row's range, and the narrowest and the widest range, times k."""
+def _middles(logits, middles):
+    """The middle of each row's range; returns the narrowest and the widest range."""
     lows, highs = logits[: middles.shape[0]].copy(), logits[: middles.shape[0]].copy()
     for start in range(0, logits.shape[0], middles.shape[0]):
         own = logits[start : start + middles.shape[0]]
@@ -52,21 +58,23 @@ def _middles(logits, steepness, middles):
     for row in range(middles.shape[0]):
         low, high = np.float64(lows[row]), np.float64(highs[row])
         middles[row] = (low + high) / 2
-        narrow, wide = min(narrow, steepness * (high - low)), max(wide, steepness * (high - low))
+        narrow, wide = min(narrow, high - low), max(wide, high - low)
     return narrow, wide
 
 
 @compiled
 def _products_by_range(s, t, width, order, step, numbers, changes, slope, mirror, values):
     """By ratios where they hold."""
-    steepness = numbers[2] * math.log(2.0) / 2
+    scale = np.float64(numbers[2])
+    steepness = scale * math.log(2.0) / 2
     middles = np.empty((2, step), np.float64)
-    narrow_S, wide_S = _middles(s, steepness, middles[0])
-    narrow_T, wide_T = _middles(t, steepness, middles[1])
-    if min(narrow_S, narrow_T) < LOWEST_RATIO or max(wide_S, wide_T) > HIGHEST_RATIO:
+    narrow_S, wide_S = _middles(s, middles[0])
+    narrow_T, wide_T = _middles(t, middles[1])
+    narrow, wide = min(narrow_S, narrow_T), max(wide_S, wide_T)
+    if steepness * narrow < LOWEST_RATIO or steepness * wide > HIGHEST_RATIO:
         return _products(s, t, width, order, step, numbers, changes, slope, mirror, values)
-    _to_ratios(s, middles[0], 2.0 * steepness / math.log(2.0))
-    _to_ratios(t, middles[1], 2.0 * steepness / math.log(2.0))
+    _to_ratios(s, middles[0], scale)
+    _to_ratios(t, middles[1], scale)
     return _ratios(s, t, width, order, step, numbers, changes, slope, mirror, values)
 
 
@@ -75,10 +83,8 @@ def _make_rows(all_pairs):
     def dense_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss, grad):
         count = preds_S.shape[1]
         at_once = max(1, min(rows.shape[0], AT_ONCE // count))
-        table, changes = (
-            np.empty((5, at_once * count), preds_S.dtype),
-            np.empty(2 * BLOCK, preds_S.dtype),
-        )
+        table = np.empty((5, at_once * count), preds_S.dtype)
+        changes = np.empty(2 * BLOCK, preds_S.dtype)
         numbers = constants(preds_S, steepness)
         nothing = numbers[0] - numbers[0]
         pairs = count * (count - 1) / 2
@@ -115,8 +121,8 @@ def _make_rows(all_pairs):
 
 
 _product_rows = _make_rows(_products_by_range)
-_hard_teacher_rows = _make_rows(make_near_pairs(pairs.hard_teacher))
-_diffkendall_rows = _make_rows(make_near_pairs(pairs.diffkendall))
+_hard_teacher_rows = _make_rows(make_near_pairs(hard_teacher))
+_diffkendall_rows = _make_rows(make_near_pairs(diffkendall))
 
 
 @entry

@@ -52,7 +52,8 @@ def _spread(s, t, lows, scale, width, placed, weights, nodes):
         taps.weigh(rests_S[: stop - start], taps.VALUE_PIECES, weights_S)
         taps.weigh(rests_T[: stop - start], taps.VALUE_PIECES, weights_T)
         for i in range(stop - start):
-            # Eight by name: LLVM makes one vector of them.
+            # Eight by name: a store into the nodes could change what an array holds, so LLVM would
+            # read each of them again for every line.
             own_S, own_T = weights_S[i], weights_T[i]
             w0, w1, w2, w3 = own_T[0], own_T[1], own_T[2], own_T[3]
             w4, w5, w6, w7 = own_T[4], own_T[5], own_T[6], own_T[7]
@@ -115,7 +116,7 @@ def _convolve_panel(panel, height, width, out):
             o[i] = o[i + PANEL] = o[i + 2 * PANEL] = o[i + 3 * PANEL] = np.float32(0)
         for q in range(max(0, p - taps.REACH), min(height, p + taps.REACH + TILE + 1), TILE):
             x = panel[q * PANEL :]
-            # From the fourth of these lines to the first of those, to the other way round.
+            # By how many nodes a line of ``o`` is above one of ``x``: from -3 to 3 beside p - q.
             near = CHANGES[p - q + BAND - TILE + 1 :]
             k0, k1, k2, k3 = near[0], near[1], near[2], near[3]
             k4, k5, k6 = near[4], near[5], near[6]
