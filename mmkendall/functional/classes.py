@@ -12,6 +12,15 @@ from torch import Tensor
 SATURATED = 20.0
 
 
+def check_bool_mask(name: str, mask: Tensor, preds: Tensor) -> None:
+    """Raises TypeError or ValueError unless a mask is a bool tensor where the logits are."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f'{name} must be a bool tensor, got {came}')
+    if mask.device != preds.device:
+        raise ValueError(f'{name} must be on {preds.device}, as the logits are, got {mask.device}')
+
+
 def check_class_mask(class_mask: Tensor | None, preds: Tensor, dim: int) -> None:
     """Raises TypeError or ValueError unless it is bool and says of each class whether it counts.
 
@@ -22,18 +31,12 @@ def check_class_mask(class_mask: Tensor | None, preds: Tensor, dim: int) -> None
     """
     if class_mask is None:
         return
-    if not isinstance(class_mask, Tensor) or class_mask.dtype != torch.bool:
-        came = class_mask.dtype if isinstance(class_mask, Tensor) else type(class_mask).__name__
-        raise TypeError(f'class_mask must be a bool tensor, got {came}')
+    check_bool_mask('class_mask', class_mask, preds)
     # Logits of one row alone have both shapes in one.
     if class_mask.shape not in (preds.shape, preds.shape[dim : dim + 1]):
         raise ValueError(
             f'class_mask must be of shape ({preds.shape[dim]},), one entry a class, or '
             f'{tuple(preds.shape)} as the logits, got {tuple(class_mask.shape)}'
-        )
-    if class_mask.device != preds.device:
-        raise ValueError(
-            f'class_mask must be on {preds.device}, as the logits are, got {class_mask.device}'
         )
 
 

@@ -16,6 +16,7 @@ from mmkendall.functional.checks import (
     log_softmax,
 )
 from mmkendall.functional.masks import Counted, counted
+from mmkendall.functional.ties import first_of_equals
 
 
 def pld_loss(
@@ -215,14 +216,7 @@ def _terms(
     lowest = torch.finfo(student.dtype).min
     picked = student.masked_fill(~classes, lowest).gather(1, order)
     rest = picked.flip(1).logcumsumexp(dim=1).flip(1)
-    terms = rest.gather(1, _first_of_equals(key)) - picked
+    terms = rest.gather(1, first_of_equals(key)) - picked
     has_place = key > -math.inf
     terms = terms.masked_fill(~has_place, 0).masked_fill(wrong.unsqueeze(1), math.nan)
     return terms[:, :topk], order[:, :topk], has_place[:, :topk]
-
-
-def _first_of_equals(ordered: Tensor) -> Tensor:
-    """For each place of sorted rows (N, C), the first of those that hold the same."""
-    place = torch.arange(ordered.shape[1], device=ordered.device)
-    goes_on = torch.nn.functional.pad(ordered[:, 1:] == ordered[:, :-1], (1, 0))
-    return torch.where(goes_on, 0, place).cummax(dim=1).values

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from mmkendall.functional.checks import at_least_float32
-from mmkendall.functional.classes import check_class_mask, counted_classes
+from mmkendall.functional.classes import check_bool_mask, check_class_mask, counted_classes
 
 
 class Counted(NamedTuple):
@@ -74,12 +73,8 @@ def check_row_mask(mask: Tensor | None, preds: Tensor) -> None:
     """Raises TypeError or ValueError unless it is bool and says of each row whether it counts."""
     if mask is None:
         return
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f'mask must be a bool tensor, got {came}')
+    check_bool_mask('mask', mask, preds)
     if mask.shape != preds.shape[:1]:
         raise ValueError(
             f'mask must hold one entry a row, ({len(preds)},), got {tuple(mask.shape)}'
         )
-    if mask.device != preds.device:
-        raise ValueError(f'mask must be on {preds.device}, as the logits are, got {mask.device}')

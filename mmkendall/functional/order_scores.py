@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmkendall.functional.checks import at_least_float32, check_positive
 from mmkendall.functional.classes import check_class_mask
+from mmkendall.functional.ties import first_of_equals
 
 
 @torch.no_grad()
@@ -97,12 +98,7 @@ def order_scores(
 def _mean_places(rows: Tensor) -> Tensor:
     """The place of each element in its sorted row, from 0; equal elements share their mean."""
     ordered, order = rows.sort(dim=-1)
-    places = torch.arange(rows.shape[-1], device=rows.device).expand(rows.shape)
-    differs = ordered[..., 1:] != ordered[..., :-1]
-    edge = torch.ones_like(ordered[..., :1], dtype=torch.bool)
-    # A run of equal elements begins where the one before differs, and ends where the next does.
-    begins, ends = torch.cat([edge, differs], dim=-1), torch.cat([differs, edge], dim=-1)
-    first = places.masked_fill(~begins, 0).cummax(dim=-1).values
-    last = places.masked_fill(~ends, rows.shape[-1]).flip(-1).cummin(dim=-1).values.flip(-1)
+    first = first_of_equals(ordered)
+    last = rows.shape[-1] - 1 - first_of_equals(ordered.flip(-1)).flip(-1)
     mean = (first + last) / 2
     return torch.zeros_like(mean).scatter(-1, order, mean)

@@ -11,7 +11,12 @@ from torch import Tensor
 from mmkendall.functional.backends import BACKENDS, reference
 from mmkendall.functional.backends.reference import zero_or_nan
 from mmkendall.functional.checks import check_reduction
-from mmkendall.functional.classes import check_class_mask, counted_classes, made_finite
+from mmkendall.functional.classes import (
+    check_bool_mask,
+    check_class_mask,
+    counted_classes,
+    made_finite,
+)
 from mmkendall.functional.operator import RankLoss, in_transform, needs_operator
 from mmkendall.functional.standardize import standardize as standardize_counted
 
@@ -351,17 +356,13 @@ def _check_dim(preds_S: Tensor, dim: int) -> int:
 def _check_mask(mask: Tensor | None, preds_S: Tensor, dim: int) -> None:
     if mask is None:
         return
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f'mask must be a bool tensor, got {came}')
+    check_bool_mask('mask', mask, preds_S)
     expected = preds_S.shape[:dim] + preds_S.shape[dim + 1 :]
     if mask.shape != expected:
         raise ValueError(
             f'mask must have the shape of the logits without dim={dim}, {tuple(expected)}, '
             f'got {tuple(mask.shape)}'
         )
-    if mask.device != preds_S.device:
-        raise ValueError(f'mask must be on {preds_S.device}, as the logits are, got {mask.device}')
 
 
 def num_selected_classes(

@@ -11,6 +11,7 @@ from mmkendall.functional.backends import numba_cpu
 from mmkendall.functional.backends.eager import count_inversions
 from mmkendall.functional.checks import check_same_shape_and_device
 from mmkendall.functional.classes import check_class_mask, rows_by_size
+from mmkendall.functional.ties import first_of_equals
 
 # Elements sorted at once without Numba: a few int64 tensors of this size.
 CHUNK_ELEMENTS = {'cpu': 1 << 17, 'other': 1 << 23}
@@ -125,7 +126,4 @@ def _tied_pairs(ranks: Tensor) -> Tensor:
     """How many pairs of each row are equal."""
     ordered = ranks.sort(dim=1).values
     index = torch.arange(ordered.shape[1], device=ordered.device)
-    starts = torch.ones_like(ordered, dtype=torch.bool)
-    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    first = torch.where(starts, index, torch.zeros_like(index)).cummax(dim=1).values
-    return (index - first).sum(dim=1)
+    return (index - first_of_equals(ordered)).sum(dim=1)
