@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import MODELS, Registry
+from mmengine.registry import MODELS, DefaultScope, Registry
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmkendall.engine.command_line import add_common_options
+from mmkendall.class_names import class_names
+from mmkendall.engine.checks.scopes import is_a, scope_of
+from mmkendall.engine.command_line import add_common_options, prepare_config
 from mmkendall.engine.distill_config import check_distill_config
-from mmkendall.engine.errors import ConfigError
+from mmkendall.engine.errors import REFUSALS, ConfigError
 from mmkendall.models import LogitDistill
 from mmkendall.models.algorithms.teacher_logits import DTYPES, TeacherLogitsWriter
 from mmkendall.registry import DATASETS
@@ -71,15 +75,53 @@ def check_build(cfg: Config, args: argparse.Namespace) -> None:
 
 def is_kind(kind: str | type | None, registry: Registry, wanted: type, cfg: Config) -> bool:
     """Whether a ``type`` of a config, by any of its names or as a class, is of a class."""
-    if isinstance(kind, str):
-        with registry.switch_scope_and_registry(cfg.get('default_scope')) as inner:
-            kind = inner.get(kind)
-    return isinstance(kind, type) and issubclass(kind, wanted)
+    with scope_of(cfg):
+        return is_a({'type': kind}, wanted, registry)
 
 
-def append_all(
-    writer: TeacherLogitsWriter,
+def run_build(
+    tool: str,
+    args: argparse.Namespace,
+    check: Callable[[Config, argparse.Namespace], None],
+    build: Callable[[Config, str, Console], int],
+) -> int:
+    """Runs one of the commands, and returns its exit status.
+
+    Args:
+        tool: its name, for messages.
+        args: its options.
+        check: raises ConfigError before any work starts.
+        build: writes what is missing into a folder, and returns how many rows that was.
+    """
+    console = Console()
+    try:
+        cfg = prepare_config(args)
+        check(cfg, args)
+        folder = args.out or cfg.model.teacher_logits
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            written = build(cfg, folder, console)
+    except REFUSALS as error:
+        print(f'{tool}.py: error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('\nStopped. Go on with the same command.', file=sys.stderr)
+        return 130
+    size = sum(entry.stat().st_size for entry in os.scandir(folder))
+    console.print(f'{folder}: {written} rows written, {size / 1e6:.1f} MB in all.', soft_wrap=True)
+    return 0
+
+
+def training_set(cfg: Config) -> FixedViews:
+    """The training set of a config, loaded."""
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    dataset.full_init()
+    return dataset
+
+
+def write_rows(
+    folder: str,
     dataset: FixedViews,
+    about: dict,
     logits_of: Callable[[dict], tuple[Tensor, list]],
     cfg: Config,
     args: argparse.Namespace,
@@ -88,13 +130,38 @@ def append_all(
     """Writes the rows that are missing, view by view, and returns how many that was.
 
     Args:
-        writer: where they go.
+        folder: where they go.
         dataset: the training set.
+        about: what the logits are of, beside the images: classes, teachers and their classes.
         logits_of: gives a batch's logits (N, teachers, classes), and its data samples.
         cfg: the config of the training.
         args: the options of the command.
         console: for the progress.
     """
+    made_of = {
+        'rows': dataset.num_rows,
+        'samples': len(dataset),
+        'views': dataset.num_views,
+        'seed': dataset.seed,
+        'dtype': args.dtype,
+        'dataset_classes': class_names(dataset.metainfo),
+        **about,
+    }
+    writer = TeacherLogitsWriter(folder, made_of)
+    try:
+        return _append_all(writer, dataset, logits_of, cfg, args, console)
+    finally:
+        writer.close()
+
+
+def _append_all(
+    writer: TeacherLogitsWriter,
+    dataset: FixedViews,
+    logits_of: Callable[[dict], tuple[Tensor, list]],
+    cfg: Config,
+    args: argparse.Namespace,
+    console: Console,
+) -> int:
     begin = writer.rows_done
     if begin:
         console.print(f'{begin} of {dataset.num_rows} rows are there already.', soft_wrap=True)

@@ -18,7 +18,6 @@ each view of CIFAR-100 and 2.6 GB for each of ImageNet. Stopped, it goes on wher
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from mmkendall import compat
@@ -28,26 +27,24 @@ compat.apply()
 from mmengine.config import Config  # noqa: E402
 from mmengine.dataset import pseudo_collate  # noqa: E402
 from mmengine.device import get_device  # noqa: E402
-from mmengine.registry import MODELS, DefaultScope  # noqa: E402
+from mmengine.registry import MODELS  # noqa: E402
 from rich.console import Console  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from mmkendall.class_names import class_names  # noqa: E402
 from mmkendall.datasets import FixedViews  # noqa: E402
-from mmkendall.engine.command_line import prepare_config  # noqa: E402
 from mmkendall.engine.distill_config import ConfigError  # noqa: E402
-from mmkendall.engine.errors import REFUSALS  # noqa: E402
 from mmkendall.engine.teacher_logits_build import (  # noqa: E402
     add_build_options,
-    append_all,
     check_build,
+    run_build,
+    training_set,
+    write_rows,
 )
 from mmkendall.models import LogitDistill  # noqa: E402
 from mmkendall.models.algorithms.teacher_logits import (  # noqa: E402
-    TeacherLogitsWriter,
     check_teacher_classes,
 )
-from mmkendall.registry import DATASETS  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -85,54 +82,32 @@ def build_model(cfg: Config) -> LogitDistill:
 
 def write_all(model: LogitDistill, dataset: FixedViews, folder: str, cfg, args, console) -> int:
     """Computes and writes what is missing; returns how many rows that was."""
-    made_of = {
-        'rows': dataset.num_rows,
-        'samples': len(dataset),
-        'views': dataset.num_views,
-        'seed': dataset.seed,
-        'dtype': args.dtype,
-        'teachers': model.teacher_fingerprint(),
-        'dataset_classes': class_names(dataset.metainfo),
-        'teacher_classes': list(getattr(model, 'teacher_classes', [])),
-    }
-    check_teacher_classes(made_of['dataset_classes'], made_of['teacher_classes'])
+    teacher_classes = list(getattr(model, 'teacher_classes', []))
+    check_teacher_classes(class_names(dataset.metainfo), teacher_classes)
     first = model.data_preprocessor(pseudo_collate([dataset[0]]), True)
     logits = model.compute_teacher_logits(first['inputs'], first['data_samples'])
-    made_of['classes'] = logits.shape[-1]
+    about = {
+        'classes': logits.shape[-1],
+        'teachers': model.teacher_fingerprint(),
+        'teacher_classes': teacher_classes,
+    }
 
     def logits_of(batch: dict) -> tuple[Tensor, list]:
         batch = model.data_preprocessor(batch, True)
         samples = batch['data_samples']
         return model.compute_teacher_logits(batch['inputs'], samples), samples
 
-    writer = TeacherLogitsWriter(folder, made_of)
-    try:
-        return append_all(writer, dataset, logits_of, cfg, args, console)
-    finally:
-        writer.close()
+    return write_rows(folder, dataset, about, logits_of, cfg, args, console)
 
 
 def main() -> int:
     args = parse_args()
-    console = Console()
-    try:
-        cfg = prepare_config(args)
-        check(cfg, args)
-        folder = args.out or cfg.model.teacher_logits
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-            model = build_model(cfg)
-            dataset = DATASETS.build(cfg.train_dataloader.dataset)
-            dataset.full_init()
-            written = write_all(model, dataset, folder, cfg, args, console)
-    except REFUSALS as error:
-        print(f'cache_teacher_logits.py: error: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('\nStopped. Go on with the same command.', file=sys.stderr)
-        return 130
-    size = sum(entry.stat().st_size for entry in os.scandir(folder))
-    console.print(f'{folder}: {written} rows written, {size / 1e6:.1f} MB in all.', soft_wrap=True)
-    return 0
+
+    def build(cfg: Config, folder: str, console: Console) -> int:
+        model = build_model(cfg)
+        return write_all(model, training_set(cfg), folder, cfg, args, console)
+
+    return run_build('cache_teacher_logits', args, check, build)
 
 
 if __name__ == '__main__':

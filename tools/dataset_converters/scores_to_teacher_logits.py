@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Sequence
 
@@ -35,30 +34,27 @@ compat.apply()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
-from mmengine.registry import DefaultScope  # noqa: E402
 from rich.console import Console  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from mmkendall.class_names import class_names  # noqa: E402
 from mmkendall.datasets import FixedViews  # noqa: E402
-from mmkendall.engine.command_line import prepare_config  # noqa: E402
 from mmkendall.engine.distill_config import ConfigError  # noqa: E402
-from mmkendall.engine.errors import REFUSALS  # noqa: E402
 from mmkendall.engine.teacher_logits_build import (  # noqa: E402
     add_build_options,
-    append_all,
     check_build,
+    run_build,
+    training_set,
+    write_rows,
 )
 from mmkendall.models.algorithms.teacher_logits import (  # noqa: E402
     KINDS,
     WITH_ZEROS,
     ScoreTable,
-    TeacherLogitsWriter,
     as_logits,
     read_table,
     table_fingerprint,
 )
-from mmkendall.registry import DATASETS  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -159,18 +155,11 @@ def write_all(
     cfg: Config, args: argparse.Namespace, console: Console,
 ) -> int:  # fmt: skip
     """Writes what is missing; returns how many rows that was."""
-    classes = class_names(dataset.metainfo)
     options = {'kind': args.kind, 'floor': args.floor, 'ids': args.ids}
-    made_of = {
-        'rows': dataset.num_rows,
-        'samples': len(dataset),
-        'views': dataset.num_views,
-        'seed': dataset.seed,
+    about = {
         'classes': len(columns),
-        'dtype': args.dtype,
         'teachers': table_fingerprint(args.table, options),
-        'dataset_classes': classes,
-        'teacher_classes': [classes if table.names is not None else None],
+        'teacher_classes': [class_names(dataset.metainfo) if table.names is not None else None],
     }
 
     def logits_of(batch: dict) -> tuple[Tensor, list]:
@@ -179,48 +168,32 @@ def write_all(
         logits = as_logits(table.scores[places], args.kind, args.floor)[:, columns]
         return torch.from_numpy(np.ascontiguousarray(logits))[:, None], samples
 
-    writer = TeacherLogitsWriter(folder, made_of)
-    try:
-        return append_all(writer, dataset, logits_of, cfg, args, console)
-    finally:
-        writer.close()
+    return write_rows(folder, dataset, about, logits_of, cfg, args, console)
 
 
 def main() -> int:
     args = parse_args()
-    console = Console()
-    try:
-        cfg = prepare_config(args)
-        check(cfg, args)
-        folder = args.out or cfg.model.teacher_logits
+
+    def build(cfg: Config, folder: str, console: Console) -> int:
         table = read_table(args.table, args.id_column)
         if table.ids is None and args.ids != 'index':
             raise ConfigError(
                 f'--ids {args.ids} needs a .csv with a column of ids, got {table.source}'
             )
         table.check(args.kind, args.floor, args.keep_zeros, args.dtype)
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-            dataset = DATASETS.build(cfg.train_dataloader.dataset)
-            dataset.full_init()
-            columns = table.columns_of(class_names(dataset.metainfo))
-            rows = table.rows_of(sample_ids(dataset, args.ids))
-            share = label_share(dataset, table, rows, columns, args.kind)
-            if share is not None:
-                console.print(
-                    f'{table.source}: the highest class is the label of {share:.1%} of '
-                    f'{len(rows)} samples.',
-                    soft_wrap=True,
-                )
-            written = write_all(dataset, table, rows, columns, folder, cfg, args, console)
-    except REFUSALS as error:
-        print(f'scores_to_teacher_logits.py: error: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('\nStopped. Go on with the same command.', file=sys.stderr)
-        return 130
-    size = sum(entry.stat().st_size for entry in os.scandir(folder))
-    console.print(f'{folder}: {written} rows written, {size / 1e6:.1f} MB in all.', soft_wrap=True)
-    return 0
+        dataset = training_set(cfg)
+        columns = table.columns_of(class_names(dataset.metainfo))
+        rows = table.rows_of(sample_ids(dataset, args.ids))
+        share = label_share(dataset, table, rows, columns, args.kind)
+        if share is not None:
+            console.print(
+                f'{table.source}: the highest class is the label of {share:.1%} of '
+                f'{len(rows)} samples.',
+                soft_wrap=True,
+            )
+        return write_all(dataset, table, rows, columns, folder, cfg, args, console)
+
+    return run_build('scores_to_teacher_logits', args, check, build)
 
 
 if __name__ == '__main__':
