@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmengine.config import Config
-from mmengine.registry import OPTIMIZERS
+from mmengine.registry import LOOPS, OPTIMIZERS
 
 from mmkendall.engine.checks.explain import walk
-from mmkendall.engine.checks.scopes import close_types, resolve, scope_of
+from mmkendall.engine.checks.scopes import close_types, is_a, resolve, scope_of
 from mmkendall.engine.checks.teachers import check_checkpoints_exist
 from mmkendall.engine.checks.terms import check_terms, check_weights
 from mmkendall.engine.errors import ConfigError
@@ -58,15 +58,19 @@ def _warn_of_two_preprocessors(cfg: Config) -> None:
 def _check_validation(cfg: Config) -> None:
     """Raises ConfigError for mmrazor's validation of a teacher where there is none."""
     val_cfg = cfg.get('val_cfg')
-    kind = val_cfg.get('type') if isinstance(val_cfg, Mapping) else None
-    name = getattr(kind, '__name__', str(kind)).rpartition('.')[2]
-    if name != 'SingleTeacherDistillValLoop':
+    if cfg.model.get('teacher') is not None or cfg.model.get('teacher_logits') is None:
         return
-    if cfg.model.get('teacher') is None and cfg.model.get('teacher_logits') is not None:
-        raise ConfigError(
-            'val_cfg.type must be a loop that needs no teacher where model.teacher is None, got '
-            f"{name}: set val_cfg=dict(_delete_=True, type='ValLoop')"
-        )
+    if not isinstance(val_cfg, Mapping) or val_cfg.get('type') is None:
+        return
+    from mmrazor.engine import SingleTeacherDistillValLoop
+
+    with scope_of(cfg):
+        if is_a(val_cfg, SingleTeacherDistillValLoop, LOOPS):
+            raise ConfigError(
+                'val_cfg.type must be a loop that needs no teacher where model.teacher is None, '
+                'got SingleTeacherDistillValLoop: '
+                "set val_cfg=dict(_delete_=True, type='ValLoop')"
+            )
 
 
 def _check_optimizers(cfg: Config) -> None:

@@ -40,8 +40,8 @@ def resolve(kind: Any, registry: Registry, scope: str | None = None) -> Any:
         return node.get(kind)
 
 
-def is_a(config: Any, parent: type, registry: Registry) -> bool:
-    """Whether a config builds an instance of a class or of one that derives from it."""
+def is_a(config: Any, parent: type | tuple[type, ...], registry: Registry) -> bool:
+    """Whether a config builds an instance of a class, or of one of several, or a derived one."""
     if not isinstance(config, Mapping):
         return isinstance(config, parent)
     found = resolve(config.get('type'), registry, config.get('_scope_'))

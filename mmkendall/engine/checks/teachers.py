@@ -9,16 +9,16 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import BaseModel, PretrainedInit
-from mmengine.registry import WEIGHT_INITIALIZERS
+from mmengine.registry import MODELS, WEIGHT_INITIALIZERS
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
 from mmkendall.class_names import class_names
 from mmkendall.engine.checks.explain import walk
-from mmkendall.engine.checks.scopes import resolve
+from mmkendall.engine.checks.scopes import is_a, resolve, scope_of
 from mmkendall.engine.errors import ConfigError
 from mmkendall.models.algorithms.loading import LoadingCheck
-from mmkendall.models.connectors import SelectClasses
+from mmkendall.models.connectors import LogitStandardization, OrderScores, SelectClasses
 from mmkendall.warn_once import warn_once
 
 # Settings by which a user says that what looks wrong is meant.
@@ -261,15 +261,13 @@ def _picks_classes(cfg: Config) -> bool:
         for argument, record in mapping.items()
         if not record.get('from_student')
     ]
-    return bool(of_teacher) and all(_picks(distiller, record) for record in of_teacher)
+    with scope_of(cfg, cfg.model, distiller):
+        return bool(of_teacher) and all(_picks(distiller, record) for record in of_teacher)
 
 
 def _picks(distiller: Mapping, record: Mapping) -> bool:
     connector = (distiller.get('connectors') or {}).get(record.get('connector'))
     steps = connector if isinstance(connector, (list, tuple)) else [connector]
-    kinds = [step.get('type') for step in steps if isinstance(step, Mapping)]
     # Z-scores and ranks leave the classes where they are.
-    staying = ('LogitStandardization', 'OrderScores')
-    return any(
-        getattr(kind, '__name__', str(kind)).rpartition('.')[2] not in staying for kind in kinds
-    )
+    staying = (LogitStandardization, OrderScores)
+    return any(isinstance(step, Mapping) and not is_a(step, staying, MODELS) for step in steps)
