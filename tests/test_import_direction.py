@@ -21,6 +21,7 @@ MAY_IMPORT = {
     'datasets': {'datasets', 'compat', *SHARED},
     'evaluation': {'evaluation', 'functional', 'compat', *SHARED},
     'engine': {'engine', 'evaluation', 'models', 'functional', 'compat', *SHARED},
+    'studies': {'studies', 'engine', 'evaluation', 'models', 'compat', 'version', *SHARED},
 }
 
 

@@ -1,5 +1,5 @@
 """Metrics that a config can name."""
 
-from mmkendall.evaluation.metrics import KendallTau
+from mmkendall.evaluation.metrics import KeepPredictions, KendallTau
 
-__all__ = ['KendallTau']
+__all__ = ['KeepPredictions', 'KendallTau']
