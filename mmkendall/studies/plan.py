@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,7 +69,8 @@ class Task:
     def write(self) -> None:
         """Writes what a worker reads."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.config().dump(self.folder / 'config.py')
+        # Made pretty, its text would take longer than a short run.
+        Config(self.config().to_dict(), format_python_code=False).dump(self.folder / 'config.py')
         task = {'kind': self.kind, 'about': self.about, **self.details()}
         write_atomically(str(self.folder / 'task.json'), json.dumps(task, indent=1).encode())
 
@@ -133,7 +133,7 @@ class Plan:
                 details['processes'] = self.study.processes
             self._networks[teacher.name] = Task(
                 'network',
-                self.root / 'networks' / f'{slug(teacher.name)}-{mark}',
+                self.root / 'networks' / mark,
                 self._about(mark, network=teacher.name, seed=teacher.seed),
                 lambda: cfg,
                 lambda: details,
@@ -210,7 +210,7 @@ class Plan:
 
         self._lessons[mark] = Task(
             'lesson',
-            self.root / 'lessons' / f'{slug(teacher.name)}-{mark}',
+            self.root / 'lessons' / mark,
             self._about(mark, teacher=teacher.name),
             config,
             details,
@@ -292,7 +292,7 @@ class Plan:
 
         task = Task(
             'student',
-            self.root / 'students' / f'{slug(arm_name)}-{slug(case.name)}-seed{seed}-{mark}',
+            self.root / 'students' / mark,
             self._about(
                 mark,
                 arm=arm_name,
@@ -494,8 +494,3 @@ def fingerprint(cfg: Config, beside: Any) -> str:
         }
     text = json.dumps([__version__, content, beside], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def slug(name: str) -> str:
-    """A name as part of a path."""
-    return re.sub(r'[^A-Za-z0-9.]+', '_', name).strip('_')[:40] or 'unnamed'

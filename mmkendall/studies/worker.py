@@ -6,6 +6,9 @@ folder keeps a second process waiting, so that a task that still runs after its 
 not run twice.
 
     python -m mmkendall.studies.worker FOLDER
+
+Importing it imports all that a task may need, so that processes that are forked from one that did
+start at once.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from mmkendall import compat
 
 compat.apply()
 
+import gc  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import platform  # noqa: E402
@@ -21,7 +25,7 @@ import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
+from contextlib import contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -59,6 +63,20 @@ try:
 except ImportError:  # Windows: two studies of one folder are on their own there.
     fcntl = None
 
+with suppress(ImportError):  # A study may do without either.
+    import mmpretrain.utils
+
+    mmpretrain.utils.register_all_modules(init_default_scope=False)
+with suppress(ImportError):
+    import mmrazor.utils
+
+    mmrazor.utils.register_all_modules(init_default_scope=False)
+with suppress(ImportError):
+    import numba  # noqa: F401
+# mmengine's datasets collect garbage, which takes long with all these modules.
+gc.collect()
+gc.freeze()
+
 # Every so many iterations the length of the step is measured.
 STEP_INTERVAL = 20
 
@@ -82,7 +100,7 @@ def carry_out(folder: str) -> None:
             launch(place, processes)
             return
         began = time.time()
-        cfg = Config.fromfile(place / 'config.py')
+        cfg = read_config(place)
         cfg.work_dir = folder
         cfg.launcher = 'pytorch' if processes > 1 else 'none'
         kinds = {'network': train_and_measure, 'student': train_and_measure, 'lesson': teach}
@@ -90,6 +108,13 @@ def carry_out(folder: str) -> None:
         if is_main_process():
             whole = {**task['about'], **result, **environment(), 'seconds': time.time() - began}
             write_atomically(str(place / 'result.json'), json.dumps(whole, indent=1).encode())
+
+
+def read_config(folder: Path) -> Config:
+    """The config of a task. Its text is not made pretty, which takes longer than a short run."""
+    path = folder / 'config.py'
+    content = Config.fromfile(path).to_dict()
+    return Config(content, filename=str(path), format_python_code=False)
 
 
 @contextmanager
@@ -154,7 +179,7 @@ class KeepRecord(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self.before = None
-        if runner.iter % STEP_INTERVAL == STEP_INTERVAL - 1:
+        if runner.iter % STEP_INTERVAL == STEP_INTERVAL // 4:
             self.before = [each.detach().clone() for each in trained(runner)]
 
     def after_train_iter(
@@ -289,7 +314,7 @@ def _top1(array: dict[str, np.ndarray]) -> float:
 
 def load_teacher(cfg: Config, task: dict, folder: Path) -> Runner:
     """A runner of the teacher's network with its weights, on the data of the student's config."""
-    teacher = Config.fromfile(Path(task['network']) / 'config.py')
+    teacher = read_config(Path(task['network']))
     for name in ('val_dataloader', 'test_dataloader'):
         teacher[name] = cfg[name]
     teacher.work_dir = str(folder / 'teacher')
