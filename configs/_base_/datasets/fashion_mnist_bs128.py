@@ -3,29 +3,35 @@
 data_preprocessor = dict(
     type='mmkendall.StackedDataPreprocessor',
     num_classes=10,
-    # Mean and deviation of the training pixels, 0 to 255.
-    mean=[55],
-    std=[85],
+    # To the range from 0 to 1.
+    mean=[0.0],
+    std=[255.0],
 )
 
 train_dataloader = dict(
     batch_size=128,
     num_workers=0,
-    dataset=dict(type='mmkendall.FashionMNIST', data_root='/usr/share/datasets/fashion-mnist', split='train'),
+    dataset=dict(
+        type='mmkendall.FashionMNIST', data_root='/usr/share/datasets/fashion-mnist', split='train'
+    ),
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='mmkendall.stack_batch'),
 )
 val_dataloader = dict(
     batch_size=500,
     num_workers=0,
-    dataset=dict(type='mmkendall.FashionMNIST', data_root='/usr/share/datasets/fashion-mnist', split='val'),
+    dataset=dict(
+        type='mmkendall.FashionMNIST', data_root='/usr/share/datasets/fashion-mnist', split='val'
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='mmkendall.stack_batch'),
 )
 test_dataloader = dict(
     batch_size=500,
     num_workers=0,
-    dataset=dict(type='mmkendall.FashionMNIST', data_root='/usr/share/datasets/fashion-mnist', split='test'),
+    dataset=dict(
+        type='mmkendall.FashionMNIST', data_root='/usr/share/datasets/fashion-mnist', split='test'
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='mmkendall.stack_batch'),
 )

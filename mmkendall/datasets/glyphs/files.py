@@ -4,7 +4,7 @@ A folder with
 
 ``train.npy``, ``val.npy``, ``test.npy``
     uint8 (faces, classes, views, 32, 32), white on black. No face, and none that looks like it, is
-    in two of them. Images of validation and test have one view, which is not jittered.
+    in two of them. Every view is jittered; images of validation and test have one.
 ``transfer_train.npy``, ``transfer_test.npy``
     The same faces as in ``train.npy`` and ``test.npy``, but of classes that those do not have.
 ``meta.json``

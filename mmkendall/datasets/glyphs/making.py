@@ -36,7 +36,8 @@ def make_glyphs(
         faces: from which those are taken that draw all characters.
         classes: what an image shows.
         transfer_classes: what the images for transfer show; may be empty.
-        num_views: jittered views of each image to train on. Defaults to 4.
+        num_views: jittered views of each image to train on; those to validate and to test have
+            one. Defaults to 4.
         seed: of the jitter, 0 or more. Defaults to 0.
         split_seed: of which faces are taken of a group, and of which groups are for training,
             validation and test. Defaults to 0.
@@ -64,13 +65,11 @@ def make_glyphs(
             continue
         first = seen.setdefault(drawing.tobytes(), face.name)
         if first != face.name or any(face.name == other.name for other in kept):
-            left_out[name] = f'it is {first} once more'
+            left_out[name] = f'it is the same face as another, {first}'
             continue
         kept.append(face)
         drawings.append(drawing[: len(classes)])
-    groups = (
-        look_alikes(np.stack(drawings), [face.family for face in kept], above) if kept else []
-    )
+    groups = look_alikes(np.stack(drawings), [face.family for face in kept], above) if kept else []
     if len(set(groups)) < LEAST_GROUPS:
         raise GlyphsError(
             f'fonts must give {LEAST_GROUPS} groups of faces at least that do not look alike, for '
@@ -98,11 +97,7 @@ def make_glyphs(
         if transfer_classes and part != 'val':
             sides[f'transfer_{part}'] = images[len(classes) :]
         for name, some in sides.items():
-            views = (
-                jittered(some, num_views, seed, f'{face.key} {name}')
-                if part == 'train'
-                else plain(some)[:, None]
-            )
+            views = jittered(some, num_views if part == 'train' else 1, seed, f'{face.key} {name}')
             arrays.setdefault(name, []).append(views)
     meta = dict(
         classes=list(classes),
