@@ -6,6 +6,7 @@ module when it reads the scope, and a node imports its ``locations`` when it is 
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -19,6 +20,7 @@ DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, locations=['mmkendall.d
 DATA_SAMPLERS = Registry(
     'data sampler', parent=MMENGINE_DATA_SAMPLERS, locations=['mmkendall.datasets']
 )
+FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, locations=['mmkendall.datasets'])
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, locations=['mmkendall.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, locations=['mmkendall.engine'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, locations=['mmkendall.engine'])

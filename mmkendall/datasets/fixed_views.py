@@ -17,7 +17,38 @@ from mmkendall.registry import DATA_SAMPLERS, DATASETS
 
 
 @DATASETS.register_module()
-class FixedViews:
+class NumberedRows:
+    """A dataset whose every image has a number, its row, and is the same whenever it is read.
+
+    That is what teacher logits on disk need. Each data sample has ``view_row``, the row,
+    ``view_crc``, the CRC-32 of its image, and ``view_classes``, that of the names of the classes
+    (None if the data set names none). :class:`FixedViews` makes one of any dataset.
+
+    Attributes:
+        num_views: views of each sample; row ``view * samples + index`` is one of them.
+        seed: of what is random in the images.
+    """
+
+    num_views: int
+    seed: int
+
+    @cached_property
+    def classes_checksum(self) -> int | None:
+        """CRC-32 of the names of the classes in their order; None if there are none."""
+        return names_checksum(class_names(self.metainfo))
+
+    @property
+    def num_rows(self) -> int:
+        """All views of all samples."""
+        return self.num_views * len(self)
+
+    def all_rows(self) -> NumberedRows:
+        """The dataset with every row, for the logits of a teacher; itself if none is left out."""
+        return self
+
+
+@DATASETS.register_module()
+class FixedViews(NumberedRows):
     """A dataset with a fixed number of augmented views of each sample, each repeatable.
 
     Any other dataset augments with whatever state the random generators are in. This one seeds
@@ -64,16 +95,6 @@ class FixedViews:
     def metainfo(self) -> dict:
         """That of the wrapped dataset."""
         return getattr(self.dataset, 'metainfo', {})
-
-    @cached_property
-    def classes_checksum(self) -> int | None:
-        """CRC-32 of the names of the classes in their order; None if there are none."""
-        return names_checksum(class_names(self.metainfo))
-
-    @property
-    def num_rows(self) -> int:
-        """All views of all samples."""
-        return self.num_views * len(self)
 
     def full_init(self) -> None:
         """Lets the wrapped dataset read its annotations."""

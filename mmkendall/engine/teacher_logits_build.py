@@ -27,7 +27,7 @@ from mmkendall.models.algorithms.teacher_logits import DTYPES, TeacherLogitsWrit
 from mmkendall.registry import DATASETS
 
 if TYPE_CHECKING:
-    from mmkendall.datasets import FixedViews
+    from mmkendall.datasets import NumberedRows
 
 # A stopped build loses at most this much work.
 FLUSH_SECONDS = 10
@@ -65,10 +65,11 @@ def check_build(cfg: Config, args: argparse.Namespace) -> None:
     if args.out is None and cfg.model.get('teacher_logits') is None:
         raise ConfigError('model.teacher_logits must name a folder, got None; or pass --out')
     dataset = cfg.get('train_dataloader', {}).get('dataset', {})
-    if not is_kind(dataset.get('type'), DATASETS, DATASETS.get('FixedViews'), cfg):
+    if not is_kind(dataset.get('type'), DATASETS, DATASETS.get('NumberedRows'), cfg):
         raise ConfigError(
-            "train_dataloader.dataset.type must be 'mmkendall.FixedViews', so that every image "
-            f'comes again as it was, got {dataset.get("type")!r}'
+            "train_dataloader.dataset.type must be 'mmkendall.FixedViews' or one of the datasets "
+            'in memory, so that every image comes again as it was, got '
+            f'{dataset.get("type")!r}'
         )
     check_distill_config(cfg)
 
@@ -111,16 +112,16 @@ def run_build(
     return 0
 
 
-def training_set(cfg: Config) -> FixedViews:
-    """The training set of a config, loaded."""
+def training_set(cfg: Config) -> NumberedRows:
+    """The training set of a config, loaded, with the images that its options leave out."""
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     dataset.full_init()
-    return dataset
+    return dataset.all_rows()
 
 
 def write_rows(
     folder: str,
-    dataset: FixedViews,
+    dataset: NumberedRows,
     about: dict,
     logits_of: Callable[[dict], tuple[Tensor, list]],
     cfg: Config,
@@ -156,7 +157,7 @@ def write_rows(
 
 def _append_all(
     writer: TeacherLogitsWriter,
-    dataset: FixedViews,
+    dataset: NumberedRows,
     logits_of: Callable[[dict], tuple[Tensor, list]],
     cfg: Config,
     args: argparse.Namespace,
@@ -186,7 +187,7 @@ def _append_all(
 
 
 def _make_loader(
-    dataset: FixedViews, first: int, cfg: Config, args: argparse.Namespace
+    dataset: NumberedRows, first: int, cfg: Config, args: argparse.Namespace
 ) -> DataLoader:
     """Batches of all rows from ``first`` on, in order."""
     loader = cfg.train_dataloader

@@ -6,6 +6,7 @@ from mmkendall.registry import MODELS
 
 if TYPE_CHECKING:
     from mmkendall.models.data_preprocessors.multi_view import MultiViewDataPreprocessor
+    from mmkendall.models.data_preprocessors.stacked import StackedDataPreprocessor
 
 
 @MODELS.register_module(name='MultiViewDataPreprocessor')
@@ -14,3 +15,11 @@ def build_multi_view_data_preprocessor(**options) -> 'MultiViewDataPreprocessor'
     from mmkendall.models.data_preprocessors.multi_view import MultiViewDataPreprocessor
 
     return MultiViewDataPreprocessor(**options)
+
+
+@MODELS.register_module(name='StackedDataPreprocessor')
+def build_stacked_data_preprocessor(**options) -> 'StackedDataPreprocessor':
+    """Builds a ``StackedDataPreprocessor`` for the registry."""
+    from mmkendall.models.data_preprocessors.stacked import StackedDataPreprocessor
+
+    return StackedDataPreprocessor(**options)

@@ -1,0 +1,5 @@
+_base_ = ['../models/glyphs/convnet.py', '../models/glyphs/mlp.py']
+
+teacher = dict(_base_.convnet, head=dict(_base_.convnet.head, num_classes=119))
+student = dict(_base_.mlp, head=dict(_base_.mlp.head, num_classes=119))
+teacher_ckpt = 'work_dirs/convnet_1xb128_letters/epoch_16.pth'

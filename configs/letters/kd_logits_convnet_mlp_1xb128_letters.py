@@ -1,0 +1,14 @@
+_base_ = [
+    '../_base_/pairs/convnet_mlp_letters.py',
+    '../_base_/methods/kd.py',
+    '../_base_/datasets/letters_bs128.py',
+    '../_base_/schedules/glyphs_16e.py',
+]
+
+model = dict(
+    type='mmkendall.LogitDistill',
+    architecture=_base_.student,
+    teacher=_base_.teacher,
+    teacher_ckpt=_base_.teacher_ckpt,
+    data_preprocessor=_base_.data_preprocessor,
+)
