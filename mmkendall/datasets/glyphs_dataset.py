@@ -21,6 +21,7 @@ class Glyphs(InMemory):
         **options: see :class:`~mmkendall.datasets.in_memory.InMemory`.
 
     Attributes:
+        metainfo: ``classes``, and as ``superclasses`` the base of each class.
         meta: what ``meta.json`` says: the faces of each split, and the base and the diacritic of
             each class in ``parts``.
 
@@ -40,6 +41,9 @@ class Glyphs(InMemory):
         self.data_root = str(data_root)
         self.split = split
         super().__init__(**options)
+        parts = self.meta['parts']
+        bases = [parts[name][0] if name in parts else name for name in self.metainfo['classes']]
+        self.metainfo['superclasses'] = tuple(bases)
 
     def load(self) -> Source:
         """Reads the images, and compares them with their checksum."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from mmkendall import __version__
 from mmkendall.engine.distill_config import load_config
 from mmkendall.studies.study import Arm, Case, Study, StudyError, Teacher, changed
 from mmkendall.studies.teachers import HEADS, steps_of
+from mmkendall.studies.terms import change_of, path_of
 from mmkendall.whole_files import write_atomically
 
 # Measures of which less is better.
@@ -340,7 +341,16 @@ class Plan:
         changed(cfg, self.study.change, 'study.change')
         changed(cfg, case.change, f'cases[{case.name!r}].change')
         changed(cfg, arm.change, f'arms[{arm.name!r}].change')
-        paths = {self.study.names.get(name, name): value for name, value in point.items()}
+        if arm.terms:
+            try:
+                terms = change_of(arm.terms)
+            except (KeyError, TypeError) as error:
+                raise StudyError(f'arms[{arm.name!r}].terms: {error}') from error
+            changed(cfg, terms, f'arms[{arm.name!r}].terms')
+        paths = {
+            path_of(name, arm.terms) or self.study.names.get(name, name): value
+            for name, value in point.items()
+        }
         changed(cfg, paths, f'arms[{arm.name!r}].grid')
         self._configs[key] = cfg
         return cfg.copy()
@@ -492,5 +502,20 @@ def fingerprint(cfg: Config, beside: Any) -> str:
         content['model'] = {
             name: bool(each) if name in places else each for name, each in content['model'].items()
         }
-    text = json.dumps([__version__, content, beside], sort_keys=True, default=repr)
+    drawn = sorted(set(_data_checksums(content)))
+    text = json.dumps([__version__, content, drawn, beside], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _data_checksums(content: Any) -> Iterator[str]:
+    """Of the ``meta.json`` in each folder of data that has one, as drawn glyphs do."""
+    if isinstance(content, (list, tuple)):
+        for each in content:
+            yield from _data_checksums(each)
+    elif isinstance(content, dict):
+        root = content.get('data_root')
+        meta = Path(root) / 'meta.json' if isinstance(root, str) else None
+        if meta is not None and meta.is_file():
+            yield hashlib.sha256(meta.read_bytes()).hexdigest()
+        for each in content.values():
+            yield from _data_checksums(each)

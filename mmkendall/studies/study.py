@@ -68,9 +68,11 @@ class Arm:
         name: for people.
         config: the config, a file or ``package::path``: a distillation or the student alone.
         change: of that config.
+        terms: of the loss, in place of those of the config, see
+            :func:`mmkendall.studies.terms.change_of`. Defaults to none, those of the config.
         grid: by the name of a setting, the values that are tried on the validation set. Every
-            combination is, for each case. A name is a dotted path of the config or one of the
-            study's ``names``.
+            combination is, for each case. A name is ``TERM.OPTION``, ``own``, one of the study's
+            ``names``, or a dotted path of the config.
         beside: the arm that this one adds a term to: it is compared with it, and controls of it
             are run.
         cases: names of the cases where it takes part. Defaults to None, all of them.
@@ -79,6 +81,7 @@ class Arm:
     name: str
     config: str
     change: dict = field(default_factory=dict)
+    terms: dict = field(default_factory=dict)
     grid: dict[str, list] = field(default_factory=dict)
     beside: str | None = None
     cases: Sequence[str] | None = None

@@ -179,26 +179,26 @@ def out_of_fold(
     groups: np.ndarray,
     classes: int,
     folds: int = 3,
+    limit: int = 8000,
 ) -> tuple[Scores, Callable]:
-    """Scores of the samples that a head is fitted on, each by a head that did not see it.
+    """Scores of the samples that a head is fitted on, each by a head that did not see its group.
 
     Args:
         head: one of :data:`HEADS`.
-        features: (samples, views, F).
-        labels: (samples,).
-        groups: (samples,); samples of a group are in one fold.
+        features: (N, F).
+        labels: (N,).
+        groups: (N,); samples of a group, such as the views of an image, are in one fold.
         classes: how many there are.
         folds: how many heads.
+        limit: how many samples, the first, a head is fitted on at most.
 
     Returns:
-        The scores (samples, views, C), and the head that is fitted on all samples, for others.
-        Heads are fitted on the first view.
+        The scores (N, C), and a head that is fitted on all groups, for others.
     """
     from sklearn.model_selection import GroupKFold
 
-    samples, views, width = features.shape
-    scores = np.empty((samples, views, classes))
+    scores = np.empty((len(features), classes))
     for fitted, held in GroupKFold(folds).split(features, labels, groups):
-        one = head(features[fitted, 0], labels[fitted], classes)
-        scores[held] = one(features[held].reshape(-1, width)).reshape(len(held), views, classes)
-    return scores, head(features[:, 0], labels, classes)
+        chosen = fitted[:limit]
+        scores[held] = head(features[chosen], labels[chosen], classes)(features[held])
+    return scores, head(features[:limit], labels[:limit], classes)

@@ -24,7 +24,7 @@ import platform  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -33,7 +33,6 @@ import mmengine  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
-from mmengine.dataset import pseudo_collate  # noqa: E402
 from mmengine.device import get_device  # noqa: E402
 from mmengine.dist import is_main_process  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
@@ -267,10 +266,11 @@ def measured(
     validation: Predictions, test: Predictions, task: dict, runner: Runner
 ) -> dict[str, Any]:
     """The measures of both sets, and the right ones of each group of the test."""
-    meta = runner.train_dataloader.dataset.metainfo
-    superclasses, left_out = meta.get('superclasses'), meta.get('left_out')
+    dataset = runner.train_dataloader.dataset
+    superclasses = dataset.metainfo.get('superclasses')
     if superclasses is not None:
         superclasses = np.unique(superclasses, return_inverse=True)[1]
+    left_out = np.array(getattr(dataset, 'left_out_classes', ()))
     scores = {}
     for split, lesson in (task.get('lessons') or {}).items():
         scores[split] = np.load(lesson)['scores']
@@ -415,32 +415,33 @@ def head_scores(
     """Scores of a head on a network's features, of each training image out of its fold."""
     runner = load_teacher(cfg, task, folder)
     model = runner.model
-    dataset = Runner.build_dataloader(cfg.train_dataloader, seed=0).dataset
-    features = features_of(model, dataset, range(dataset.num_rows))
-    views, samples = dataset.num_views, len(dataset)
-    features = features.reshape(views, samples, -1).transpose(1, 0, 2)
-    infos = [dataset.get_data_info(row) for row in range(samples)]
+    loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    dataset = loader.dataset.all_rows()
+    features = features_of(model, dataset, dataset.num_rows, loader.collate_fn)
+    infos = [dataset.get_data_info(row) for row in range(dataset.num_rows)]
     truth = np.array([int(info['gt_label']) for info in infos])
-    groups = np.array([info.get('group', place) for place, info in enumerate(infos)])
+    groups = np.array([info.get('group', row % len(dataset)) for row, info in enumerate(infos)])
     classes = len(dataset.metainfo['classes'])
 
     def head(*fitted_on: Any) -> Any:
         return HEADS[kind](*fitted_on, **options)
 
-    train_scores, whole = out_of_fold(head, features, truth, groups, classes)
-    # Rows of a cache go through the samples of one view after those of another.
-    said = {'train': train_scores.transpose(1, 0, 2).reshape(views * samples, classes)}
+    said = {}
+    said['train'], whole = out_of_fold(head, features, truth, groups, classes)
     for split in labels:
         loader = Runner.build_dataloader(cfg[f'{split}_dataloader'], seed=0)
-        said[split] = whole(features_of(model, loader.dataset, range(len(loader.dataset))))
+        samples = len(loader.dataset)
+        said[split] = whole(features_of(model, loader.dataset, samples, loader.collate_fn))
     return said
 
 
 @torch.no_grad()
-def features_of(model: torch.nn.Module, dataset: Any, rows: range) -> np.ndarray:
-    """(rows, F): what the classifier's neck gives of some samples."""
+def features_of(
+    model: torch.nn.Module, dataset: Any, rows: int, collate_fn: Callable
+) -> np.ndarray:
+    """(rows, F): what the classifier's neck gives of the first rows of a dataset."""
     model.eval()
-    loader = DataLoader(dataset, batch_size=256, sampler=rows, collate_fn=pseudo_collate)
+    loader = DataLoader(dataset, batch_size=256, sampler=range(rows), collate_fn=collate_fn)
     found = []
     for batch in loader:
         inputs = model.data_preprocessor(batch, False)['inputs']
