@@ -32,10 +32,6 @@ WORKERS ?= 2
 BENCH ?= --short
 BENCH_DIR ?= work_dirs/benchmarks
 
-METHODS := kd ctkd dkd mlkd lskd dist wttm
-# Losses on an order themselves, beside which the demo puts no other.
-ORDER_METHODS := mrkd pld
-
 # What most OpenMMLab installations look like: Debian's torch 1.13 beside NumPy 1.
 CLASSIC_PYTHON ?= /usr/bin/python3
 CLASSIC := .venv-classic
@@ -128,20 +124,10 @@ check-install: $(UV) ## Resolve every extra for each Python at both ends; train 
 	$(PYTHON) tools/misc/check_wheel.py
 
 demo: $(READY) ## Train a teacher and three kinds of students on real digits, compare them
-	$(BIN)/python tools/compare.py --work-dir work_dirs/demo --seeds 0 1 2 \
-	    --teacher $(DIGITS)/resnet18-w16_1xb64_digits.py \
-	    --arm "student alone=$(DIGITS)/resnet18-w4_1xb64_digits.py" \
-	          "KD=$(DIGITS)/kd_logits_$(PAIR).py" \
-	          "KD + ranking=$(DIGITS)/kd-rank_logits_$(PAIR).py"
+	$(BIN)/python tools/benchmark.py configs/studies/digits.py
 
 demo-methods: $(READY) ## Train every method without and with ranking on the digits, compare them
-	$(BIN)/python tools/compare.py --work-dir work_dirs/demo-methods --seeds 0 \
-	    --teacher $(DIGITS)/resnet18-w16_1xb64_digits.py \
-	    --arm "student alone=$(DIGITS)/resnet18-w4_1xb64_digits.py" \
-	    $(foreach method,$(METHODS), \
-	        "$(method)=$(DIGITS)/$(method)_logits_$(PAIR).py" \
-	        "$(method) + ranking=$(DIGITS)/$(method)-rank_logits_$(PAIR).py") \
-	    $(foreach method,$(ORDER_METHODS),"$(method)=$(DIGITS)/$(method)_logits_$(PAIR).py")
+	$(BIN)/python tools/benchmark.py configs/studies/digits_methods.py
 
 # A process a core, and one thread a process: small networks gain nothing from more.
 test: $(READY) ## Run the tests

@@ -39,6 +39,7 @@ from mmkendall.studies.execute import (  # noqa: E402
     LocalJobs,
     Progress,
     carry_out_all,
+    each_once,
     seconds_left,
     unfinished,
 )
@@ -165,10 +166,10 @@ def describe(study: Study, plan: Plan, jobs: int, console: Console) -> None:
     for heading in ('', 'all', 'done'):
         table.add_column(heading, justify='left' if not heading else 'right')
     tasks = [each.task for each in [*tuning, *firsts]]
-    needed = {task.folder: task for one in tasks for task in one.all_tasks()}
+    needed = each_once(tasks)
     kinds = {'network': 'teachers', 'lesson': "teachers' scores"}
     for kind, name in kinds.items():
-        of_kind = [task for task in needed.values() if task.kind == kind]
+        of_kind = [task for task in needed if task.kind == kind]
         if of_kind:
             done = sum(task.result() is not None for task in of_kind)
             table.add_row(name, str(len(of_kind)), str(done))
@@ -180,8 +181,8 @@ def describe(study: Study, plan: Plan, jobs: int, console: Console) -> None:
     console.print(table)
     if study.controls and any(arm.beside for arm in study.arms.values()):
         console.print('Controls are planned once their arms are done.')
-    waiting = [task for task in needed.values() if task.result() is None]
-    known = [task for task in needed.values() if task.result() is not None]
+    waiting = [task for task in needed if task.result() is None]
+    known = [task for task in needed if task.result() is not None]
     left = seconds_left(waiting, known, jobs)
     if waiting:
         console.print(

@@ -116,10 +116,16 @@ class Progress:
 
 def unfinished(tasks: Sequence[Task]) -> list[Task]:
     """All that must still be done for some tasks, what they need included, needs first."""
+    return [task for task in each_once(tasks) if task.result() is None]
+
+
+def each_once(tasks: Sequence[Task]) -> list[Task]:
+    """Tasks and all that they need, needs first; of those that are the same, the first."""
     found: dict[Path, Task] = {}
     for task in tasks:
-        found.update({each.folder: each for each in task.all_tasks()})
-    return [task for task in found.values() if task.result() is None]
+        for each in task.all_tasks():
+            found.setdefault(each.folder, each)
+    return list(found.values())
 
 
 def seconds_left(waiting: Sequence[Task], known: Sequence[Task], jobs: int) -> float | None:
@@ -150,11 +156,9 @@ def carry_out_all(
     Returns:
         The tasks that failed, with the end of their logs. What needs them is not tried.
     """
-    whole: dict[Path, Task] = {}
-    for task in tasks:
-        whole.update({each.folder: each for each in task.all_tasks()})
-    waiting = [task for task in whole.values() if task.result() is None]
-    finished = [task for task in whole.values() if task.result() is not None]
+    whole = each_once(tasks)
+    waiting = [task for task in whole if task.result() is None]
+    finished = [task for task in whole if task.result() is not None]
     failed: list[tuple[Task, str]] = []
     active: list[tuple[Task, Job]] = []
     try:

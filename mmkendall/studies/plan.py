@@ -79,7 +79,8 @@ class Task:
         """It and all that it needs, each once, needs first."""
         found: dict[Path, Task] = {}
         for need in self.needs:
-            found.update({each.folder: each for each in need.all_tasks()})
+            for each in need.all_tasks():
+                found.setdefault(each.folder, each)
         found[self.folder] = self
         return list(found.values())
 

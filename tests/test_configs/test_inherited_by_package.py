@@ -33,7 +33,6 @@ def inherited(name: str, folder):
     [
         'digits/resnet18-w4_1xb64_digits',
         *(f'digits/{method}_{PAIR}' for method in ('dkd', 'kd-rank', 'lskd-rank', 'mlkd')),
-        f'studies/digits_methods/dist_{PAIR}-val',
     ],
 )
 def test_digits_train_an_iteration(name, tmp_path):

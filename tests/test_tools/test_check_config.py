@@ -146,11 +146,7 @@ def test_what_cannot_be_ends_in_one_sentence(index, tool, folder, monkeypatch, c
             'only be written to a .pkl',
         ),
         ('train.py', [KD, '--amp', '--cfg-options', *SCRATCH], 'needs an accelerator'),
-        (
-            'compare.py',
-            ['--teacher', KD, '--arm', 'KD'],
-            '--arm takes "NAME=CONFIG" or "NAME=CONFIG KEY=VALUE", got \'KD\'',
-        ),
+        ('benchmark.py', [KD], 'a study must set study = dict'),
     ],
 )
 def test_every_tool_does_so(tool, arguments, message, folder, monkeypatch, capsys):
