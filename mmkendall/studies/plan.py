@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +120,7 @@ class Plan:
         self._networks: dict[str, Task] = {}
         self._lessons: dict[str, Task] = {}
         self._sha: dict[str, str] = {}
+        self._bases: dict[str, Config] = {}
         self._configs: dict[str, Config] = {}
 
     # Teachers.
@@ -195,7 +197,7 @@ class Plan:
             )
 
         def config() -> Config:
-            taught = cfg.copy()
+            taught = deepcopy(cfg)
             if steps is None and cached:
                 self._seat_network(taught, root)
             return taught
@@ -269,12 +271,12 @@ class Plan:
             changed(cfg, change, f'control {name!r}')
         cfg.merge_from_dict({'randomness': dict(seed=seed)})
         lesson = self._lesson_of(case, cfg)
-        mark = fingerprint(cfg, lesson.fingerprint if lesson else None)
+        mark = fingerprint(cfg, [lesson.fingerprint if lesson else None, self.study.probe])
         arm_name = name or arm.name
         teacher = self._teacher(case)
 
         def config() -> Config:
-            taught = cfg.copy()
+            taught = deepcopy(cfg)
             if lesson is None or taught.model.get('distiller') is None:
                 return taught
             if _reads_logits(taught):
@@ -289,6 +291,7 @@ class Plan:
             splits = ('val', 'test') if lesson else ()
             return {
                 'processes': self.study.processes,
+                'probe': self.study.probe,
                 'lessons': {split: str(lesson.folder / f'{split}.npz') for split in splits},
             }
 
@@ -337,7 +340,7 @@ class Plan:
     def _student_config(self, case: Case, arm: Arm, point: Mapping[str, Any]) -> Config:
         key = json.dumps([case.name, arm.name, point], default=repr)
         if key in self._configs:
-            return self._configs[key].copy()
+            return deepcopy(self._configs[key])
         cfg = self._config(arm.config, {}, f'arms[{arm.name!r}]')
         changed(cfg, self.study.change, 'study.change')
         changed(cfg, case.change, f'cases[{case.name!r}].change')
@@ -354,10 +357,12 @@ class Plan:
         }
         changed(cfg, paths, f'arms[{arm.name!r}].grid')
         self._configs[key] = cfg
-        return cfg.copy()
+        return deepcopy(cfg)
 
     def _config(self, path: str, change: Mapping[str, Any], what: str) -> Config:
-        cfg = load_config(path)
+        if path not in self._bases:
+            self._bases[path] = load_config(path)
+        cfg = deepcopy(self._bases[path])
         for name in ('val_dataloader', 'test_dataloader'):
             if cfg.get(name) is None:
                 raise StudyError(f'{what}: {path} has no {name}, on which it would be measured')

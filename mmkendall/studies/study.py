@@ -115,6 +115,9 @@ class Study:
         controls: whether to train, for each arm that stands beside another, the other with twice
             the weight of its distillation losses, with twice the weight of the student's own
             loss, and with a learning rate that makes its steps as long as the arm's.
+        probe: the configs of two datasets, ``train`` and ``test``, of classes that no training
+            sees: on the student's features of the one a linear classifier is fitted, its accuracy
+            on the other is the measure ``probe``. Defaults to none.
         processes: of one training, more than 1 under torchrun.
     """
 
@@ -131,6 +134,7 @@ class Study:
     baseline: str | None = None
     compare: Sequence[tuple[str, str]] = ()
     controls: bool = True
+    probe: dict = field(default_factory=dict)
     processes: int = 1
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -235,6 +239,10 @@ def _check(study: Study, path: str) -> None:
             if not isinstance(values, (list, tuple)) or not values:
                 raise StudyError(f'{what}.grid[{name!r}] must be a list of values, got {values!r}')
     _known([study.baseline] if study.baseline else (), study.arms, f'{path}: study.baseline')
+    if study.probe and set(study.probe) != {'train', 'test'}:
+        raise StudyError(
+            f'{path}: study.probe needs the datasets train and test, got {", ".join(study.probe)}'
+        )
     for pair in study.compare:
         if len(pair) != 2:
             raise StudyError(f'{path}: study.compare takes pairs (arm, rival), got {pair}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from mmengine.registry import MODELS, DefaultScope
@@ -62,6 +63,7 @@ def change_of(terms: Mapping[str, Any]) -> dict[str, Any]:
     return dict(model=dict(architecture=head, distiller=distiller))
 
 
+@cache
 def _inputs(kind: str) -> list[str]:
     """The names under which a loss takes both logits and, if it does, the labels."""
     with DefaultScope.overwrite_default_scope('mmrazor'):

@@ -280,7 +280,33 @@ def measured(
     }
     if test.groups is not None:
         result['test_groups'] = by_group(test)
+    if task.get('probe'):
+        result['test']['probe'] = probe_accuracy(runner, task['probe'])
     return result
+
+
+def probe_accuracy(runner: Runner, datasets: dict[str, dict]) -> float:
+    """Percent of the test samples that a linear classifier on the student's features gets right.
+
+    Args:
+        runner: of the student.
+        datasets: the configs of ``train``, on which it is fitted, and ``test``.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    said = {}
+    for name, dataset in datasets.items():
+        config = {**runner.cfg.test_dataloader, 'dataset': dataset}
+        loader = Runner.build_dataloader(config, seed=0)
+        rows = len(loader.dataset)
+        features = features_of(runner.model, loader.dataset, rows, loader.collate_fn)
+        labels = [int(loader.dataset.get_data_info(row)['gt_label']) for row in range(rows)]
+        said[name] = features, np.array(labels)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+    classifier.fit(*said['train'])
+    return 100 * float(classifier.score(*said['test']))
 
 
 def teach(cfg: Config, task: dict, folder: Path) -> dict[str, Any]:
