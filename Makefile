@@ -15,6 +15,8 @@ BUT_TORCH = sed -E '/^(torch|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==/,/[^\\]$$/d'
 
 DIGITS := configs/digits
 PAIR := resnet18-w16_resnet18-w4_1xb64_digits
+LETTERS := configs/letters
+LETTERS_PAIR := convnet_lenet_1xb128_letters
 
 # Detection and segmentation need mmcv's compiled operators, which no wheel has for this torch:
 # built once for a version of torch, kept in .wheels, installed in an environment of its own. pip's
@@ -58,7 +60,7 @@ SPHINX = $(BIN)/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep
 CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install lock check-install bench demo demo-methods test test-trust test-classic \
+.PHONY: help install lock check-install bench demo demo-methods letters test test-trust test-classic \
     test-newest newest-python test-det gpu docs test-docs docs-links figures lint format clean
 
 help: ## Show this help
@@ -109,17 +111,17 @@ LOCK = $(UV) pip compile --quiet --upgrade --generate-hashes --custom-compile-co
 lock: $(UV) ## Write the lock files: the newest versions that the ranges admit, with hashes
 	$(LOCK) --universal --python-version 3.10 requirements/uv.in -o requirements/locked-uv.txt
 	$(LOCK) --universal --python-version 3.10 setup.cfg requirements/test.in \
-	    $(foreach extra,mm lite numba vit bench demo export,--extra $(extra)) -o $(LOCKED)
+	    $(foreach extra,mm lite numba vit bench demo export glyphs,--extra $(extra)) -o $(LOCKED)
 	$(LOCK) --universal --python-version 3.10 setup.cfg requirements/test.in \
 	    requirements/detection.in -c $(LOCKED) -b requirements/build.txt --no-emit-package mmcv \
-	    $(foreach extra,mm numba vit demo detection segmentation,--extra $(extra)) \
+	    $(foreach extra,mm numba vit demo glyphs detection segmentation,--extra $(extra)) \
 	    -o requirements/locked-det.txt
 	$(LOCK) --universal --python-version 3.11 setup.cfg -c $(LOCKED) --extra docs \
 	    -o requirements/locked-docs.txt
 	$(LOCK) --resolution lowest-direct --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	    setup.cfg requirements/classic.in --excludes requirements/classic-excludes.txt \
 	    -b requirements/build.txt \
-	    $(foreach extra,mm lite numba bench demo,--extra $(extra)) \
+	    $(foreach extra,mm lite numba bench demo glyphs,--extra $(extra)) \
 	    $(foreach wheel,numpy scipy matplotlib scikit-learn,--only-binary $(wheel)) \
 	    -o requirements/locked-classic.txt
 
@@ -142,6 +144,16 @@ demo-methods: $(READY) ## Train every method without and with ranking on the dig
 	        "$(method)=$(DIGITS)/$(method)_logits_$(PAIR).py" \
 	        "$(method) + ranking=$(DIGITS)/$(method)-rank_logits_$(PAIR).py") \
 	    $(foreach method,$(ORDER_METHODS),"$(method)=$(DIGITS)/$(method)_logits_$(PAIR).py")
+
+# The validation images are those of the test, which compare.py reports on.
+ON_TEST := val_dataloader.dataset.split=test
+letters: $(READY) ## Draw letters from installed fonts; train a teacher, a student alone, KD, KD + ranking
+	$(BIN)/python tools/dataset_converters/letters.py data/letters
+	$(BIN)/python tools/compare.py --work-dir work_dirs/letters --seeds 0 \
+	    --teacher $(LETTERS)/convnet_1xb128_letters.py \
+	    --arm "student alone=$(LETTERS)/lenet_1xb128_letters.py $(ON_TEST)" \
+	          "KD=$(LETTERS)/kd_logits_$(LETTERS_PAIR).py $(ON_TEST)" \
+	          "KD + ranking=$(LETTERS)/kd-rank_logits_$(LETTERS_PAIR).py $(ON_TEST)"
 
 # A process a core, and one thread a process: small networks gain nothing from more.
 test: $(READY) ## Run the tests
@@ -175,7 +187,7 @@ test-newest: $(UV) ## Run the tests on the newest Python and the newest versions
 	    'install one, or name it in NEWEST_PYTHON' >&2; exit 1; }
 	$(UV) venv --quiet --clear --python $(NEWEST_PYTHON) $(NEWEST)
 	$(UV) pip install --quiet --python $(NEWEST) --upgrade --editable \
-	    '.[lite,numba,vit,bench,demo,export]' cloudpickle hypothesis pytest pytest-xdist
+	    '.[lite,numba,vit,bench,demo,export,glyphs]' cloudpickle hypothesis pytest pytest-xdist
 	$(NEWEST)/bin/python -m mmkendall.compat
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(WORKERS) tests/test_compat.py \
 	    tests/test_functional tests/test_models tests/test_tools
