@@ -54,7 +54,7 @@ SPHINX = $(BIN)/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep
 CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install lock check-install bench demo demo-methods test test-trust test-classic \
+.PHONY: help install lock check-install bench demo demo-methods letters test test-trust test-classic \
     test-newest newest-python test-det gpu docs test-docs docs-links figures lint format clean
 
 help: ## Show this help
@@ -105,17 +105,17 @@ LOCK = $(UV) pip compile --quiet --upgrade --generate-hashes --custom-compile-co
 lock: $(UV) ## Write the lock files: the newest versions that the ranges admit, with hashes
 	$(LOCK) --universal --python-version 3.10 requirements/uv.in -o requirements/locked-uv.txt
 	$(LOCK) --universal --python-version 3.10 setup.cfg requirements/test.in \
-	    $(foreach extra,mm lite numba vit bench demo export,--extra $(extra)) -o $(LOCKED)
+	    $(foreach extra,mm lite numba vit bench demo export glyphs,--extra $(extra)) -o $(LOCKED)
 	$(LOCK) --universal --python-version 3.10 setup.cfg requirements/test.in \
 	    requirements/detection.in -c $(LOCKED) -b requirements/build.txt --no-emit-package mmcv \
-	    $(foreach extra,mm numba vit demo detection segmentation,--extra $(extra)) \
+	    $(foreach extra,mm numba vit demo glyphs detection segmentation,--extra $(extra)) \
 	    -o requirements/locked-det.txt
 	$(LOCK) --universal --python-version 3.11 setup.cfg -c $(LOCKED) --extra docs \
 	    -o requirements/locked-docs.txt
 	$(LOCK) --resolution lowest-direct --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	    setup.cfg requirements/classic.in --excludes requirements/classic-excludes.txt \
 	    -b requirements/build.txt \
-	    $(foreach extra,mm lite numba bench demo,--extra $(extra)) \
+	    $(foreach extra,mm lite numba bench demo glyphs,--extra $(extra)) \
 	    $(foreach wheel,numpy scipy matplotlib scikit-learn,--only-binary $(wheel)) \
 	    -o requirements/locked-classic.txt
 
@@ -128,6 +128,10 @@ demo: $(READY) ## Train a teacher and three kinds of students on real digits, co
 
 demo-methods: $(READY) ## Train every method without and with ranking on the digits, compare them
 	$(BIN)/python tools/benchmark.py configs/studies/digits_methods.py
+
+letters: $(READY) ## Draw letters from installed fonts; train a teacher, a student alone, KD, KD + ranking
+	$(BIN)/python tools/dataset_converters/letters.py data/letters
+	$(BIN)/python tools/benchmark.py configs/studies/letters.py
 
 # A process a core, and one thread a process: small networks gain nothing from more.
 test: $(READY) ## Run the tests
@@ -161,7 +165,7 @@ test-newest: $(UV) ## Run the tests on the newest Python and the newest versions
 	    'install one, or name it in NEWEST_PYTHON' >&2; exit 1; }
 	$(UV) venv --quiet --clear --python $(NEWEST_PYTHON) $(NEWEST)
 	$(UV) pip install --quiet --python $(NEWEST) --upgrade --editable \
-	    '.[lite,numba,vit,bench,demo,export]' cloudpickle hypothesis pytest pytest-xdist
+	    '.[lite,numba,vit,bench,demo,export,glyphs]' cloudpickle hypothesis pytest pytest-xdist
 	$(NEWEST)/bin/python -m mmkendall.compat
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(WORKERS) tests/test_compat.py \
 	    tests/test_functional tests/test_models tests/test_tools

@@ -66,6 +66,25 @@ def imagenet_folder(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope='session')
+def some_fonts() -> Path:
+    """A folder of fonts that is always there: matplotlib's DejaVu and STIX, and math fonts."""
+    import matplotlib
+
+    return Path(matplotlib.get_data_path()) / 'fonts' / 'ttf'
+
+
+@pytest.fixture(scope='session')
+def letters_folder(some_fonts, tmp_path_factory) -> Path:
+    """The letters, as the command draws them from those fonts, two views of each."""
+    folder = tmp_path_factory.mktemp('letters')
+    run_tool(
+        'dataset_converters/letters.py', folder, '--fonts', some_fonts, '--least', '3',
+        '--views', '2', cwd=folder,
+    )  # fmt: skip
+    return folder
+
+
 def needs_mmdet() -> None:
     """Skips a test that needs mmdet, and with it mmcv's compiled operators."""
     for module in ('mmcv._ext', 'mmdet'):

@@ -1,6 +1,6 @@
 _base_ = [
     '../_base_/pairs/convnet_mlp_letters.py',
-    '../_base_/methods/kd.py',
+    '../_base_/methods/kd_letters.py',
     '../_base_/datasets/letters_bs128.py',
     '../_base_/schedules/glyphs_16e.py',
 ]

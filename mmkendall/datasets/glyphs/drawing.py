@@ -19,8 +19,8 @@ SIDE = 32
 FINENESS = 4
 # Pixels that the tallest glyph of a face, and the widest, may take of SIDE.
 HEIGHT, WIDTH = 26, 28
-# How far a jittered view is moved at most: pixels, degrees, share of the size. With less, a student
-# of 50,000 parameters is so good that there is little to distil.
+# How far a jittered view is moved at most: pixels, degrees, share of the size. With less, a small
+# student is so good by itself that there is little to distil.
 SHIFT, ANGLE, SCALE = 3.0, 12.0, 0.2
 
 

@@ -1,0 +1,9 @@
+# The teacher, alone.
+_base_ = [
+    '../_base_/pairs/convnet_lenet_kanji.py',
+    '../_base_/datasets/kanji_bs128.py',
+    '../_base_/schedules/glyphs_16e.py',
+]
+
+model = _base_.teacher
+optim_wrapper = dict(optimizer=dict(lr=0.1, weight_decay=5e-4))
