@@ -90,8 +90,8 @@ def kendall_rank_loss(
             product, :math:`\tanh(k \Delta t \Delta s)` (Zheng et al., DiffKendall, NeurIPS 2023);
             ``'hard_teacher'``, :math:`\mathrm{sign}(\Delta t) \tanh(k \Delta s)`; ``'logistic'``,
             see above (Burges et al., "Learning to Rank using Gradient Descent", ICML 2005, with
-            the sigma of Burges, "From RankNet to LambdaRank to LambdaMART: An Overview", 2010;
-            RankNet pulls tied pairs together, here they are left out).
+            the sigma of Burges, "From RankNet to LambdaRank to LambdaMART: An Overview", 2010, as
+            docs/sources.md says; RankNet pulls tied pairs together, here they are left out).
         reduction: ``'none'``, ``'mean'`` over the rows that count, or ``'sum'``.
         dim: the dimension of the classes. 1 as in mmrazor's KLDivergence; -1 for sequences.
         mask: bool, shape of ``preds_S`` without ``dim``: which rows count. The others give 0 under

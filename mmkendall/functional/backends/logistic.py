@@ -3,8 +3,8 @@
 With x = k s, a pair that the teacher does not tie gives log(1 + exp(-abs(x_i - x_j))), and where
 the student has it in the wrong order abs(x_i - x_j) more.
 
-The latter needs no pairs. Sort the classes by student, and by teacher with those that he ties in
-the student's order, and let p and q be the places of a class in the two. q - p is how many classes
+The latter needs no pairs. Sort the classes by student, and by teacher with those that are tied in
+the student's order, and let p and q be the places of a class in the two. p - q is how many classes
 are wrongly below it less how many are wrongly above it, so that the sum of abs(x_i - x_j) over
 the wrong pairs is that of x_i (p_i - q_i) over the classes, and its derivative is p_i - q_i.
 
