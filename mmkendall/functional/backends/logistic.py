@@ -18,6 +18,7 @@ is that of the sorts, however the logits are spread.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -48,6 +49,14 @@ def coefficients(terms: int) -> list[float]:
             after[power] -= number
         before, now = now, after
     return result
+
+
+# Kept, so that a CUDA graph finds them on its device.
+@functools.cache
+def _weights(terms: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The coefficients and their powers of z, float64."""
+    powers = torch.arange(1, terms + 1, dtype=torch.float64, device=device)
+    return torch.tensor(coefficients(terms), dtype=torch.float64, device=device), powers
 
 
 def pair_sums(
@@ -88,8 +97,7 @@ def _decaying_sums(gaps: Tensor, terms: int) -> tuple[Tensor, Tensor]:
     Returns for each class the sum of 1 / (1 + exp(distance)) over those before it less that over
     those after it, (N, C), and the sum of log(1 + exp(-distance)) over all pairs, (N,).
     """
-    weights = torch.tensor(coefficients(terms), dtype=gaps.dtype, device=gaps.device)
-    powers = torch.arange(1, terms + 1, dtype=gaps.dtype, device=gaps.device)
+    weights, powers = _weights(terms, gaps.device)
     decay = torch.exp(-powers[:, None, None] * gaps)
     before, after = _running_sums(decay), _running_sums(decay.flip(2)).flip(2)
     values = torch.tensordot(weights / powers, before.sum(dim=2), dims=1)

@@ -21,7 +21,7 @@ from mmkendall.functional.backends.numba_loops.choice import NOT_FINITE, NOT_POS
 from mmkendall.functional.backends.numba_loops.order import argsort
 
 # For an estimate of whether other threads are worth it.
-SECONDS_PER_CLASS = 1e-7
+SECONDS_PER_CLASS = 5e-8
 
 
 def _weights(terms):
