@@ -42,8 +42,9 @@ def agreement(delta_S: Tensor, delta_T: Tensor, steepness: float, surrogate: str
     if surrogate == 'diffkendall':
         return torch.tanh(steepness * (delta_T * delta_S))
     if surrogate == 'logistic':
-        # torch's own softplus is off by 2e-9 where it begins to be a straight line.
-        softplus = -torch.nn.functional.logsigmoid(steepness * (torch.sign(delta_T) * delta_S))
+        wrong_by = -steepness * (torch.sign(delta_T) * delta_S)
+        # By default softplus is a straight line from 20 on, which is off by 2e-9 there.
+        softplus = torch.nn.functional.softplus(wrong_by, threshold=50)
         return -softplus.masked_fill(delta_T == 0, 0)
     return torch.sign(delta_T) * torch.tanh(steepness * delta_S)
 
