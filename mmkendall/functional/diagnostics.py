@@ -22,7 +22,8 @@ def live_pair_share(
     r"""The share of pairs of classes that still give the student a gradient.
 
     A pair is live where :math:`1 - \tanh^2(k (s_i - s_j))` is above ``threshold``: beyond that its
-    factor in the gradient of the ranking loss is as good as zero.
+    factor in the gradient of the ranking loss is as good as zero. That is so of the surrogates
+    ``'product'`` and ``'hard_teacher'``; :func:`pair_shares` knows the others.
 
     Args:
         preds_S: student logits, floating point, classes in ``dim``. A class that is minus
@@ -82,7 +83,9 @@ def pair_shares(
     A pair is wrong where student and teacher order it differently, and live, as in
     :func:`live_pair_share`, where :math:`1 - \tanh^2` of what the loss takes the tanh of is above
     ``threshold``: of :math:`k (s_i - s_j)`, and with ``'diffkendall'`` of
-    :math:`k (t_i - t_j)(s_i - s_j)`. A pair that is tied on either side is not wrong.
+    :math:`k (t_i - t_j)(s_i - s_j)`. With ``'logistic'`` its factor is the sigmoid of
+    :math:`-k\,\mathrm{sign}(t_i - t_j)(s_i - s_j)`, and 0 where the teacher ties: a wrong pair is
+    live at every threshold up to a half. A pair that is tied on either side is not wrong.
 
     Args:
         preds_S: student logits, floating point, classes in ``dim``.
@@ -130,8 +133,13 @@ def pair_shares(
         )
         pairs = counted[part].unsqueeze(2) & counted[part].unsqueeze(1) & two
         products = gaps_S * gaps_T
-        seen = products if surrogate == 'diffkendall' else gaps_S
-        live, wrong = (seen.abs() < width) & pairs, (products < 0) & pairs
+        if surrogate == 'logistic':
+            lead = math.log(1 / threshold - 1) / steepness
+            live = (gaps_T.sign() * gaps_S < lead) & (gaps_T != 0) & pairs
+        else:
+            seen = products if surrogate == 'diffkendall' else gaps_S
+            live = (seen.abs() < width) & pairs
+        wrong = (products < 0) & pairs
         counts = torch.stack([kind.sum(dim=(1, 2)) for kind in (live, wrong, live & wrong)])
         shares[:, part] = counts / pairs.sum(dim=(1, 2)).clamp(min=1)
     shares[0].masked_fill_(counted.sum(dim=1) < 2, 1)

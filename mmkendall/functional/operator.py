@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmkendall.functional.backends import run_backend
-from mmkendall.functional.backends.reference import zero_or_nan
+from mmkendall.functional.backends.reference import ORDER_ONLY, zero_or_nan
 from mmkendall.functional.classes import made_finite, rows_by_size
 
 
@@ -82,7 +82,7 @@ def _all_classes(
     loss, grad_S = run(preds_S, preds_T, wanted.student_grad, wanted.compute_value)
     if not wanted.teacher_grad:
         grad_T = preds_T.new_empty(0)
-    elif wanted.surrogate == 'hard_teacher':
+    elif wanted.surrogate in ORDER_ONLY:
         grad_T = torch.zeros_like(preds_T)
     else:  # The other surrogates are symmetric in student and teacher.
         grad_T = run(preds_T, preds_S, True, False)[1]

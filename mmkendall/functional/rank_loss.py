@@ -20,7 +20,7 @@ from mmkendall.functional.classes import (
 from mmkendall.functional.operator import RankLoss, in_transform, needs_operator
 from mmkendall.functional.standardize import standardize as standardize_counted
 
-SURROGATES = ('product', 'diffkendall', 'hard_teacher')
+SURROGATES = ('product', 'diffkendall', 'hard_teacher', 'logistic')
 
 
 def kendall_rank_loss(
@@ -55,6 +55,18 @@ def kendall_rank_loss(
     ``steepness`` times the difference of a pair is large, the pair gives no gradient:
     :func:`live_pair_share` says how many still do.
 
+    With ``surrogate='logistic'`` it is RankNet's loss in place of tau:
+
+    .. math::
+        L = \frac{2}{C(C-1)} \sum_{i<j,\, t_i \ne t_j}
+            \log\bigl(1 + e^{-k\, \mathrm{sign}(t_i - t_j) (s_i - s_j)}\bigr)
+
+    It is convex in the student's logits and has no upper bound: a pair in the wrong order gets a
+    gradient however far apart it is. A pair that the teacher ties adds nothing, one that the
+    student alone ties log 2. The order is all that it reads of the teacher, who gets no gradient.
+    ``steepness`` is a factor of the gradient, as in the published form: 1 is RankNet's loss. At
+    the default of 100, which is meant for tanh, the gradient is up to a hundred times as large.
+
     Not every class need count in every row: a masked vocabulary, classes that a search has taken
     out, a teacher of which only the highest logits were kept. A class does not count in a row
 
@@ -76,7 +88,10 @@ def kendall_rank_loss(
             CIFAR-100 (second-hand).
         surrogate: ``'product'``, the paper's product of two tanh; ``'diffkendall'``, tanh of the
             product, :math:`\tanh(k \Delta t \Delta s)` (Zheng et al., DiffKendall, NeurIPS 2023);
-            ``'hard_teacher'``, :math:`\mathrm{sign}(\Delta t) \tanh(k \Delta s)`.
+            ``'hard_teacher'``, :math:`\mathrm{sign}(\Delta t) \tanh(k \Delta s)`; ``'logistic'``,
+            see above (Burges et al., "Learning to Rank using Gradient Descent", ICML 2005, with
+            the sigma of Burges, "From RankNet to LambdaRank to LambdaMART: An Overview", 2010, as
+            docs/sources.md says; RankNet pulls tied pairs together, here they are left out).
         reduction: ``'none'``, ``'mean'`` over the rows that count, or ``'sum'``.
         dim: the dimension of the classes. 1 as in mmrazor's KLDivergence; -1 for sequences.
         mask: bool, shape of ``preds_S`` without ``dim``: which rows count. The others give 0 under
@@ -108,7 +123,9 @@ def kendall_rank_loss(
     Cost:
         O(N C) memory beside a fixed tile, and at most O(N C^2) time; less than that from a few
         hundred classes on, by sorting or on a grid (all backends but ``'reference'``). On a CPU,
-        rows that do not count and rows in which a logit does not vary take O(C) time.
+        rows that do not count and rows in which a logit does not vary take O(C) time. With
+        ``'logistic'`` O(N C log C) time; ``'triton'`` does not take it, and ``'auto'`` takes torch
+        operations on CUDA.
 
         Rows in which different numbers of classes count are computed one number after the other.
         Inside of a transform of ``torch.func`` (``grad``, ``vmap``, ``jacrev``) the definition is

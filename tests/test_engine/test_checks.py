@@ -329,6 +329,9 @@ def test_the_steepness_that_is_offered_does(right, monkeypatch):
     offered = float(re.search(r'A steepness of (\S+) leaves', message).group(1))
     cfg.model.distiller.distill_losses.loss_rank.steepness = offered
     assert warnings_of(lambda: check(cfg), monkeypatch) == []
+    # No steepness takes the gradient from a wrong pair.
+    cfg.model.distiller.distill_losses.loss_rank.update(steepness=1e6, surrogate='logistic')
+    assert warnings_of(lambda: check(cfg), monkeypatch) == []
 
 
 @pytest.mark.parametrize(

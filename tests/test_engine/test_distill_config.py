@@ -64,6 +64,7 @@ def test_parse_rank_options():
     assert parse_rank_options('') == {}
     options = parse_rank_options('steepness=10,surrogate=hard_teacher,mink=0.1,standardize=True')
     assert options == dict(steepness=10, surrogate='hard_teacher', mink=0.1, standardize=True)
+    assert parse_rank_options('surrogate=logistic,steepness=1')['surrogate'] == 'logistic'
 
 
 @pytest.mark.parametrize(

@@ -142,12 +142,16 @@ def test_training_stays_the_same_to_the_bit(name, options, tmp_path):
     assert [records[3][figure] for figure in FIGURES] != [records[1][figure] for figure in FIGURES]
 
 
-def pairs_by_hand(student, teacher, steepness: float) -> tuple[float, float]:
+def pairs_by_hand(student, teacher, k: float, surrogate='product') -> tuple[float, float]:
     """Shares of live pairs, one pair after the other: of all, and of the wrong ones."""
     live = wrong = both = count = 0
     for s, t in zip(student.double().tolist(), teacher.double().tolist(), strict=True):
         for i, j in combinations(range(len(s)), 2):
-            is_live = 1 - math.tanh(steepness * (s[i] - s[j])) ** 2 > 1e-3
+            if surrogate == 'logistic':
+                right_by = k * (s[i] - s[j]) * ((t[i] > t[j]) - (t[i] < t[j]))
+                is_live = t[i] != t[j] and 1 / (1 + math.exp(right_by)) > 1e-3
+            else:
+                is_live = 1 - math.tanh(k * (s[i] - s[j])) ** 2 > 1e-3
             is_wrong = (s[i] - s[j]) * (t[i] - t[j]) < 0
             live, wrong, both = live + is_live, wrong + is_wrong, both + (is_live and is_wrong)
             count += 1
@@ -202,6 +206,15 @@ def test_pair_shares():
     )
     assert shares.live.mean().item() == pytest.approx(live)
     assert (shares.wrong_live.sum() / shares.wrong.sum()).item() == pytest.approx(live_wrong)
+    ordered = teacher.round()
+    shares = pair_shares(student, ordered, 8.0, 'logistic')
+    live, live_wrong = pairs_by_hand(
+        *(logits.movedim(1, -1).reshape(-1, 7) for logits in (student, ordered)), 8.0, 'logistic'
+    )
+    assert 0 < live < 1
+    assert live_wrong == 1
+    assert shares.live.mean().item() == pytest.approx(live)
+    assert torch.equal(shares.wrong_live, shares.wrong)
     # tanh(k ds dt): the same gaps, seen through the teacher's.
     row = torch.tensor([[0.0, 1.0]])
     assert pair_shares(row, -1e-3 * row, 100, 'diffkendall') == (1, 1, 1)

@@ -66,12 +66,14 @@ def definition(preds_S, preds_T, steepness, surrogate):
 def assert_close(result, expected, steepness):
     """Within 1e-6 of the value and 1e-5 of the gradient's norm in float32.
 
+    A value that is above 2, as that of 'logistic' may be, is as near as 5e-7 of itself.
     Where all pairs are saturated the gradient is a tail of tanh. It counts as zero below 2e-6 of
     what one pair can give. A gradient in half precision is as near as that can say it.
     """
     (losses, grad), (true_losses, true_grad) = result, expected
     single = losses.dtype == torch.float32
-    assert (losses.double() - true_losses).abs().max() <= (1e-6 if single else 1e-12)
+    off = (losses.double() - true_losses).abs() / (true_losses / 2).clamp(min=1)
+    assert off.max() <= (1e-6 if single else 1e-12)
     num_classes = grad.shape[1]
     error = (grad.double() - true_grad).norm(dim=1)
     one_pair = 2 * steepness / (num_classes * (num_classes - 1))

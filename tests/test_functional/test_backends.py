@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmkendall import kendall_rank_loss
-from mmkendall.functional.backends import BACKENDS, choose_backend, eager, numba_cpu
+from mmkendall.functional.backends import BACKENDS, choose_backend, eager, logistic, numba_cpu
 from mmkendall.functional.rank_loss import SURROGATES
 from tests.test_functional.drawn import (
     LAYOUTS,
@@ -24,7 +24,7 @@ from tests.test_functional.drawn import (
     logits,
 )
 
-ALGORITHMS = [('eager', name) for name in ('auto', 'tiles', 'window', 'waves')]
+ALGORITHMS = [('eager', name) for name in ('auto', 'tiles', 'window', 'waves', 'sorted')]
 ALGORITHMS += [('numba', name) for name in ('auto', *numba_cpu.ALGORITHMS)]
 
 needs_numba = pytest.mark.skipif(
@@ -42,6 +42,8 @@ both = pytest.mark.parametrize(
 
 def takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
     """Whether a forced algorithm can take this input."""
+    if algorithm != 'auto' and (algorithm == 'sorted') != (surrogate == 'logistic'):
+        return False
     if algorithm == 'window':
         return surrogate != 'diffkendall'
     if algorithm in ('grid', 'waves'):
@@ -96,11 +98,11 @@ def test_function_takes_all_dtypes_and_layouts(backend, pair, layouts, steepness
 @both
 @pytest.mark.parametrize('steepness', STEEPNESS)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_many_classes(backend, algorithm, steepness, dtype):
+@pytest.mark.parametrize('surrogate', ['product', 'logistic'])
+def test_many_classes(backend, algorithm, steepness, dtype, surrogate):
     """Enough classes for tiles, strips, chunks and groups of words to end in the middle."""
     torch.manual_seed(0)
     preds_S, preds_T = torch.randn(2, 2, 1037, dtype=dtype) * 2.5
-    surrogate = 'product'
     if not takes(backend, algorithm, preds_S, preds_T, steepness, surrogate):
         with pytest.raises(ValueError, match='algorithm'):
             BACKENDS[backend].rank_loss(
@@ -117,10 +119,11 @@ def test_many_classes(backend, algorithm, steepness, dtype):
 @pytest.mark.parametrize('steepness', STEEPNESS)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('num_classes', [2, 10, 100, 700])
-def test_average_is_the_mean_and_its_gradient(backend, steepness, dtype, num_classes):
+@pytest.mark.parametrize('surrogate', ['product', 'logistic'])
+def test_average_is_the_mean_and_its_gradient(backend, steepness, dtype, num_classes, surrogate):
     torch.manual_seed(0)
     preds_S, preds_T = torch.randn(2, 11, num_classes, dtype=dtype)
-    arguments = (preds_S, preds_T, steepness, 'product')
+    arguments = (preds_S, preds_T, steepness, surrogate)
     losses, grad = BACKENDS[backend].rank_loss(*arguments, True)
     mean, mean_grad = BACKENDS[backend].rank_loss(*arguments, True, average=True)
     tolerance = dict(rtol=1e-6, atol=1e-9) if dtype == torch.float32 else dict(rtol=1e-12, atol=0)
@@ -232,8 +235,16 @@ def test_runs_in_a_forked_process(monkeypatch):
 
 
 @needs_numba
-def test_auto_takes_numba_on_the_cpu():
-    assert choose_backend('auto', torch.device('cpu'), torch.float32, 10, 'product') == 'numba'
+@pytest.mark.parametrize('surrogate', SURROGATES)
+def test_auto_takes_numba_on_the_cpu(surrogate):
+    assert choose_backend('auto', torch.device('cpu'), torch.float32, 10, surrogate) == 'numba'
+
+
+def test_auto_takes_torch_on_cuda_where_there_is_no_kernel():
+    cuda = torch.device('cuda')
+    assert choose_backend('auto', cuda, torch.float32, 1000, 'logistic') == 'eager'
+    with pytest.raises(RuntimeError, match=r'Triton is not|no kernel for .logistic.'):
+        choose_backend('triton', cuda, torch.float32, 1000, 'logistic')
 
 
 def test_auto_falls_back_without_numba(monkeypatch):
@@ -248,8 +259,10 @@ def test_auto_falls_back_without_numba(monkeypatch):
 def test_code_on_disk_is_that_of_all_its_sources():
     """A function's code holds that of the functions it calls, which are in other files."""
     from mmkendall.functional.backends.numba_loops import basics, choice, dense, grid, tau, window
+    from mmkendall.functional.backends.numba_loops import logistic as logistic_loops
 
     for run in (
+        *(logistic_loops.choose_rows, logistic_loops.logistic_rows),
         *(choice.choose_algorithms, tau.tau_b_rows, grid.product_rows),
         *(dense.product_rows, dense.hard_teacher_rows, dense.diffkendall_rows),
         *(window.product_rows, window.line_rows, window.hard_teacher_rows),
@@ -260,6 +273,45 @@ def test_code_on_disk_is_that_of_all_its_sources():
 def test_importing_the_package_leaves_numba_alone():
     code = 'import sys, mmkendall; sys.exit("numba" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(('is_double', 'share'), [(False, 6e-8), (True, 3e-15)])
+def test_a_few_powers_are_the_logistic_function(is_double, share):
+    z = torch.linspace(0, 1, 4001, dtype=torch.float64)
+    weights = logistic.coefficients(logistic.TERMS[is_double])
+    found = sum(weight * z**power for power, weight in enumerate(weights))
+    assert (found * (1 + z) - 1).abs().max() < share
+
+
+@needs_numba
+@pytest.mark.parametrize('kind', ['plain', 'learnt', 'ties', 'constant', 'cluster'])
+@pytest.mark.parametrize('steepness', [0.01, 1.0, 100.0])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_logistic_of_thousands_of_classes(kind, steepness, dtype):
+    """Pair by pair, a few classes at a time, in float64."""
+    torch.manual_seed(0)
+    preds_S, preds_T = (torch.randn(2, 1, 3001) * 2.5).to(dtype)
+    if kind == 'learnt':
+        preds_S = preds_T + preds_S / 100
+    elif kind == 'ties':
+        preds_S, preds_T = ((rows * 20).round() / 20 for rows in (preds_S, preds_T))
+    elif kind == 'constant':
+        preds_S[0, 3:] = 0.25
+    elif kind == 'cluster':
+        preds_S = preds_S / 1000
+        preds_S[0, 7] = 1e4
+    student, teacher = preds_S[0].double(), preds_T[0].double()
+    value, slope = 0.0, torch.empty_like(student)
+    for part in torch.arange(3001).split(500):
+        order = (teacher[part, None] - teacher).sign()
+        wrong_by = -steepness * order * (student[part, None] - student)
+        value += (torch.logaddexp(wrong_by, torch.zeros(())) * order.abs()).sum().item()
+        slope[part] = -(torch.sigmoid(wrong_by) * order).sum(dim=1)
+    pairs = 3001 * 3000
+    expected = slope.new_tensor([value / pairs]), 2 * steepness / pairs * slope[None]
+    for backend in (eager, numba_cpu):
+        result = backend.rank_loss(preds_S, preds_T, steepness, 'logistic', True)
+        assert_close(result, expected, steepness)
 
 
 def test_eager_counts_inversions():

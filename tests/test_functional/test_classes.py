@@ -57,8 +57,12 @@ def row_definition(student, teacher, counts, steepness, surrogate, options):
         agreement = torch.tanh(steepness * delta_T) * torch.tanh(steepness * delta_S)
     elif surrogate == 'diffkendall':
         agreement = torch.tanh(steepness * delta_T * delta_S)
-    else:
+    elif surrogate == 'hard_teacher':
         agreement = delta_T.sign() * torch.tanh(steepness * delta_S)
+    else:
+        wrong_by = -steepness * delta_T.sign() * delta_S
+        softplus = torch.logaddexp(wrong_by, torch.zeros_like(wrong_by))
+        agreement = 1 - softplus * (delta_T != 0)
     return 1 - agreement.mean()
 
 
@@ -108,6 +112,10 @@ def test_equals_the_loss_of_what_counts(backend, surrogate, rows, steepness, opt
         # Which of equal logits is taken is not said.
         teacher = teacher.masked_fill(counts & (teacher == -INF) & (student != -INF), -500.0)
         teacher = teacher - (teacher == -500.0) * torch.arange(teacher.shape[1])
+    if surrogate == 'logistic' and 'standardize' in options:
+        # A wrong pair of z-scores pulls with k over the row's deviation, of which their gradient
+        # may leave nothing but what float32 rounds.
+        student, teacher = student.double(), teacher.double()
     exact = student.double().requires_grad_()
     losses = [
         row_definition(*row, steepness, surrogate, options)
@@ -126,7 +134,8 @@ def test_equals_the_loss_of_what_counts(backend, surrogate, rows, steepness, opt
         )  # fmt: skip
         share = max(int(has_pairs.sum()), 1) if reduction == 'mean' else 1
         wanted = expected if reduction == 'none' else expected.sum() / share
-        assert (loss.detach() - wanted).abs().max() < (3e-6 if single else 1e-12)
+        off = (loss.detach() - wanted).abs() / (wanted / 10).clamp(min=1)
+        assert off.max() < (3e-6 if single else 1e-12)
         (grad,) = torch.autograd.grad(loss.sum(), student)
         assert grad.isfinite().all()
         error = (grad * share - expected_grad).norm(dim=1)
@@ -279,6 +288,8 @@ def test_no_rows(backend, surrogate, options):
             assert not any(tensor.grad.any() for tensor in inputs)
 
 
+# What is flat is another matter to 'logistic': it takes any row in O(C log C).
+WITH_TANH = tuple(name for name in SURROGATES if name != 'logistic')
 FLAT_KINDS = ('constant', 'narrow', 'tiny', 'two values', 'mostly tied')
 
 
@@ -288,7 +299,7 @@ FLAT_KINDS = ('constant', 'narrow', 'tiny', 'two values', 'mostly tied')
     kind=st.sampled_from(FLAT_KINDS),
     wide=st.sampled_from(['plain', 'ties', 'cluster', 'huge', 'constant']),
     steepness=st.sampled_from(STEEPNESS),
-    surrogate=st.sampled_from(SURROGATES),
+    surrogate=st.sampled_from(WITH_TANH),
     num_classes=st.sampled_from([2, 5, 130, 700]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 1000),
@@ -359,7 +370,7 @@ def seconds_of(backend, student, teacher, surrogate, **options):
 
 
 @needs_numba
-@pytest.mark.parametrize('surrogate', SURROGATES[::2])
+@pytest.mark.parametrize('surrogate', ['product', 'hard_teacher', 'logistic'])
 @pytest.mark.parametrize(
     'kind',
     ['masked', 'absent', 'constant teacher', 'constant student', 'narrow student', 'few votes'],

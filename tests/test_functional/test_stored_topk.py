@@ -46,8 +46,11 @@ def defined(student, ids, scores, steepness, surrogate):
                     total = total + math.tanh(steepness * delta_T) * torch.tanh(delta_S)
                 elif surrogate == 'diffkendall':
                     total = total + torch.tanh(delta_T * delta_S)
-                else:
+                elif surrogate == 'hard_teacher':
                     total = total + ((delta_T > 0) - (delta_T < 0)) * torch.tanh(delta_S)
+                else:  # No two stored scores are tied.
+                    wrong_by = -delta_S if delta_T > 0 else delta_S
+                    total = total + 1 - torch.logaddexp(wrong_by, torch.zeros_like(wrong_by))
                 pairs += 1
         losses.append(1 - total / pairs if pairs else total)
     return torch.stack(losses)

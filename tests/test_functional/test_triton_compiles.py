@@ -7,7 +7,6 @@ import subprocess
 import pytest
 import torch
 
-from mmkendall.functional import SURROGATES
 from mmkendall.functional.backends import triton_cuda
 
 triton = pytest.importorskip('triton')
@@ -16,6 +15,7 @@ pytestmark = pytest.mark.skipif(
     triton_cuda.interpreted() or not hasattr(triton, 'knobs'), reason="Triton's compiler is needed"
 )
 
+SURROGATES = triton_cuda.SURROGATES
 KERNELS = ('prepare', 'all_pairs', 'sort', 'near_pairs', 'far_pairs', 'finish')
 TYPES = {
     torch.float32: '*fp32',

@@ -29,6 +29,8 @@ VARIANTS = [(name, {}) for name in losses.__all__] + [
     ('KendallRankLoss', dict(across='batch')),
     ('KendallRankLoss', dict(surrogate='diffkendall', topk=0.5)),
     ('KendallRankLoss', dict(surrogate='hard_teacher', standardize=True, reduction='sum')),
+    ('KendallRankLoss', dict(surrogate='logistic')),
+    ('KendallRankLoss', dict(surrogate='logistic', across='batch', mink=0.5)),
     ('KendallRankLoss', dict(backend='eager')),
     ('KendallRankLoss', dict(backend='reference')),
     ('DKDLoss', dict(reduction='sum')),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ def test_options_are_those_of_the_function():
         {'steepness': 3.0, 'surrogate': 'diffkendall', 'reduction': 'sum'},
         {'dim': -1, 'topk': 2, 'standardize': True, 'backend': 'eager'},
         {'mink': 0.5, 'reduction': 'none'},
+        {'steepness': 1.0, 'surrogate': 'logistic', 'topk': 4},
     ],
 )
 def test_passes_options_on(options):
@@ -82,6 +84,15 @@ def test_teacher_detach(detach):
 def test_wrong_option_fails_when_built():
     with pytest.raises(ValueError, match=r"backend must be one of .*got 'eagr'"):
         MODELS.build(dict(type='mmkendall.KendallRankLoss', backend='eagr'))
+
+
+def test_logistic_at_the_default_steepness_is_warned_of():
+    with pytest.warns(UserWarning, match=r'meant for tanh: pass steepness=1 for RankNet'):
+        KendallRankLoss(surrogate='logistic')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        KendallRankLoss(surrogate='logistic', steepness=1)
+        KendallRankLoss()
 
 
 def tau_of_each_class(student: torch.Tensor, teacher: torch.Tensor, k: float) -> list[float]:

@@ -41,15 +41,18 @@ SHORT = [
     (64, 1000, 100.0, torch.float32, 'product'),
     (256, 1000, 1.0, torch.float32, 'product'),
     (256, 1000, 100.0, torch.float32, 'product'),
+    (128, 100, 1.0, torch.float32, 'logistic'),
+    (64, 1000, 1.0, torch.float32, 'logistic'),
 ]
 FULL = [
     *SHORT,
     (256, 1000, 10.0, torch.float32, 'product'),
     *((64, 1000, 100.0, dtype, 'product') for dtype in (torch.float16, torch.bfloat16)),
     *((64, 1000, 10.0, torch.float32, surrogate) for surrogate in SURROGATES),
+    (256, 1000, 1.0, torch.float32, 'logistic'),
 ]
 # Of the other losses, which know no steepness, one case is enough.
-OTHERS_SHAPE, OTHERS_STEEPNESS = (256, 1000), 1.0
+OTHERS_CASE = (256, 1000), 1.0, 'product'
 # The definition needs this many bytes for a pair, forward and backward together.
 REFERENCE_BYTES = 12
 
@@ -67,7 +70,7 @@ def peers(preds_S, preds_T, steepness, surrogate, with_compiled):
 
     centered = teacher - teacher.mean(1, True)
     calls = {'KL': train_step(preds_S, divergence), 'Pearson': train_step(preds_S, pearson)}
-    if preds_S.shape == OTHERS_SHAPE and steepness == OTHERS_STEEPNESS:
+    if (preds_S.shape, steepness, surrogate) == OTHERS_CASE:
         calls |= others(preds_S, preds_T)
     if with_compiled:
         compiled = torch.compile(kendall_rank_loss)

@@ -42,12 +42,11 @@ from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from mmkendall import kendall_rank_loss  # noqa: E402
-from mmkendall.functional import SURROGATES  # noqa: E402
 from mmkendall.functional.backends import reference, self_check, triton_cuda  # noqa: E402
 
 KERNELS = [
     (surrogate, algorithm)
-    for surrogate in SURROGATES
+    for surrogate in triton_cuda.SURROGATES
     for algorithm in ('dense', 'window')
     if (surrogate, algorithm) != ('diffkendall', 'window')
 ]

@@ -152,6 +152,8 @@ def _check_is_logits(where: str, value: Any, record: Mapping, dense: bool) -> No
 
 
 def _warn_if_dead(name: str, loss: KendallRankLoss, student: Tensor, teacher: Tensor) -> None:
+    if loss.surrogate == 'logistic':
+        return  # Its pairs in the wrong order always have a gradient.
     rows = [
         preds.detach().float().movedim(loss.dim, -1).flatten(0, -2) for preds in (student, teacher)
     ]

@@ -7,10 +7,10 @@ A backend is a module with
 ``rank_loss(preds_S, preds_T, steepness, surrogate, need_grad, compute_value, average)``
     Returns ``(loss, grad)``. ``preds_S`` and ``preds_T`` are contiguous (N, C) tensors of one
     dtype, float32 or float64, on one device, with N >= 1 and C >= 2. ``loss`` is (N,): ``1`` less
-    ``tau_d`` of each row, or 0 without ``compute_value`` (True if left out); with ``average``
-    (False) it is their mean, a scalar. ``grad`` is (N, C): the gradient of each row's loss, or of
-    the mean, with respect to ``preds_S``, or an empty tensor when ``need_grad`` is false. Both are
-    NaN for a row that holds a NaN or an infinity.
+    ``tau_d`` of each row, with ``'logistic'`` its mean of softplus, or 0 without ``compute_value``
+    (True if left out); with ``average`` (False) it is their mean, a scalar. ``grad`` is (N, C):
+    the gradient of each row's loss, or of the mean, with respect to ``preds_S``, or an empty
+    tensor when ``need_grad`` is false. Both are NaN for a row that holds a NaN or an infinity.
 ``part(num_classes, steepness, surrogate) -> str``
     Of backends that are compiled at first use: which of its algorithms such input takes. Each is
     checked by itself before ``'auto'`` relies on it; see ``self_check``.

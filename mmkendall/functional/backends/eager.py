@@ -1,8 +1,11 @@
 """The ranking loss in torch operations: any device, no further dependency.
 
 One pass gives the value and the gradient. Memory beside the gradient is a few tiles of
-``TILE_ELEMENTS`` elements, or of a chunk of rows: never an (N, C, C) tensor. Of three algorithms
+``TILE_ELEMENTS`` elements, or of a chunk of rows: never an (N, C, C) tensor. Of four algorithms
 ``'auto'`` takes
+
+``sorted``
+    for ``'logistic'``, which no other serves: see ``logistic.py``.
 
 ``waves``
     where C is at least 200 and k times the range of both logits is small, for ``'product'``: tanh
@@ -23,8 +26,9 @@ import math
 import torch
 from torch import Tensor
 
+from mmkendall.functional.backends import logistic
 from mmkendall.functional.backends.flat import in_parts
-from mmkendall.functional.backends.reference import zero_or_nan
+from mmkendall.functional.backends.reference import no_agreement, zero_or_nan
 
 # A few tiles of this size stay in a core's second-level cache; a GPU wants fewer, larger kernels.
 TILE_ELEMENTS = {'cpu': 1 << 18, 'other': 1 << 22}
@@ -58,22 +62,26 @@ def rank_loss(
     """See the contract in ``backends/__init__.py``.
 
     Args:
-        algorithm: ``'auto'``, ``'tiles'``, ``'window'`` or ``'waves'``; see the top of this file.
+        algorithm: ``'auto'`` or one of those at the top of this file.
 
     Raises:
         ValueError: an algorithm that isn't known or can't take this input.
     """
     num_rows, num_classes = preds_S.shape
-    if algorithm == 'auto' and num_classes >= MIN_CLASSES:
+    is_logistic = surrogate == 'logistic'
+    if algorithm == 'auto' and num_classes >= MIN_CLASSES and not is_logistic:
         data = (preds_S, preds_T, steepness, surrogate, need_grad, compute_value, average)
         result = in_parts(rank_loss, *data)
         if result is not None:
             return result
     if algorithm == 'auto':
         algorithm = _choose(preds_S, preds_T, steepness, surrogate)
-    if algorithm == 'tiles':
+    if algorithm == 'sorted' and is_logistic:
+        terms = max(logistic.TERMS.values())
+        run, rows = logistic.pair_sums, max(1, _budget(preds_S) // (num_classes * terms))
+    elif algorithm == 'tiles' and not is_logistic:
         run, rows = _tiles, num_rows
-    elif algorithm == 'window' and surrogate != 'diffkendall':
+    elif algorithm == 'window' and surrogate not in ('diffkendall', 'logistic'):
         run, rows = _window, max(1, _budget(preds_S) // num_classes)
     elif algorithm == 'waves' and _can_wave(preds_S, preds_T, steepness, surrogate):
         run, rows = _waves, max(1, _budget(preds_S) // (num_classes * MAX_WAVES))
@@ -98,7 +106,7 @@ def rank_loss(
     losses = poison
     if compute_value:
         total = agreement[0] if len(agreement) == 1 else torch.cat(agreement)
-        losses = (1 - total / pairs).to(preds_S.dtype).add_(poison)
+        losses = (no_agreement(surrogate) - total / pairs).to(preds_S.dtype).add_(poison)
     return losses.mean() if average else losses, grad
 
 
@@ -109,6 +117,8 @@ def _budget(preds: Tensor) -> int:
 def _choose(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str) -> str:
     """The algorithm for a whole batch: all its rows get the same."""
     num_classes = preds_S.shape[1]
+    if surrogate == 'logistic':
+        return 'sorted'
     if num_classes < MIN_CLASSES or surrogate == 'diffkendall':
         return 'tiles'
     if _can_wave(preds_S, preds_T, steepness, surrogate):

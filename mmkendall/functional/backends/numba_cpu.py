@@ -18,6 +18,8 @@ logits; docs/how_the_loops_work.md explains them.
     O(C) for a given range, so it serves small k and hundreds of classes or more. At most 1,400,000
     nodes; for ``'product'`` in float32, with k times both ranges at least 0.5.
 
+For ``'logistic'`` there is one algorithm, O(C log C) for any row; ``logistic.py`` derives it.
+
 Rows of thousands of classes that have no spread are left to ``flat.py``, which both this backend
 and ``eager`` use.
 
@@ -41,7 +43,7 @@ from mmkendall.functional.backends.flat import in_parts
 
 # In the order of the codes in numba_loops.choice.
 ALGORITHMS = ('dense', 'window', 'grid')
-SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2}
+SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2, 'logistic': 3}
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
 # Fewer classes are as fast by pairs, and so need not be looked at for rows without spread.
@@ -70,8 +72,10 @@ def unavailable(
 @functools.lru_cache(maxsize=8)
 def _loops(surrogate: str) -> tuple:
     """The choice, and what runs each code that it may give."""
-    from mmkendall.functional.backends.numba_loops import choice, dense, grid, window
+    from mmkendall.functional.backends.numba_loops import choice, dense, grid, logistic, window
 
+    if surrogate == 'logistic':
+        return logistic.choose_rows, (logistic.logistic_rows,)
     is_hard = surrogate == 'hard_teacher'
     algorithms = (
         getattr(dense, f'{surrogate}_rows'),
@@ -108,7 +112,8 @@ def rank_loss(
     if algorithm != 'auto' and algorithm not in ALGORITHMS:
         raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
     num_rows, num_classes = preds_S.shape
-    if algorithm == 'auto' and num_classes >= MIN_FLAT_CLASSES:
+    may_be_flat = num_classes >= MIN_FLAT_CLASSES and surrogate != 'logistic'
+    if algorithm == 'auto' and may_be_flat:
         options = (steepness, surrogate, need_grad, compute_value, average)
         result = in_parts(rank_loss, preds_S, preds_T, *options)
         if result is not None:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from mmkendall.functional.classes import made_finite
 
+# The surrogates that read the order alone of the teacher, who then has no gradient.
+ORDER_ONLY = ('hard_teacher', 'logistic')
+
 
 def unavailable(
     device: torch.device, dtype: torch.dtype, num_classes: int, surrogate: str
@@ -24,7 +27,9 @@ def zero_or_nan(preds_S: Tensor, preds_T: Tensor) -> Tensor:
 
 
 def agreement(delta_S: Tensor, delta_T: Tensor, steepness: float, surrogate: str) -> Tensor:
-    """How much a pair of classes agrees in order, from -1 to 1, elementwise.
+    """How much a pair of classes agrees in order, elementwise.
+
+    From -1 to 1, but for ``'logistic'``: there, minus softplus, and 0 where the teacher ties.
 
     Args:
         delta_S: differences of the student's logits.
@@ -36,11 +41,21 @@ def agreement(delta_S: Tensor, delta_T: Tensor, steepness: float, surrogate: str
         return torch.tanh(steepness * delta_T) * torch.tanh(steepness * delta_S)
     if surrogate == 'diffkendall':
         return torch.tanh(steepness * (delta_T * delta_S))
+    if surrogate == 'logistic':
+        wrong_by = -steepness * (torch.sign(delta_T) * delta_S)
+        # By default softplus is a straight line from 20 on, which is off by 2e-9 there.
+        softplus = torch.nn.functional.softplus(wrong_by, threshold=50)
+        return -softplus.masked_fill(delta_T == 0, 0)
     return torch.sign(delta_T) * torch.tanh(steepness * delta_S)
 
 
+def no_agreement(surrogate: str) -> float:
+    """The loss where no pair agrees or disagrees, from which the mean agreement is taken."""
+    return 0.0 if surrogate == 'logistic' else 1.0
+
+
 def rank_loss(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str) -> Tensor:
-    """``1 - tau_d`` of each row by the definition, differentiable any number of times.
+    """The loss of each row by the definition, differentiable any number of times.
 
     Args:
         preds_S: (N, C) student logits.
@@ -61,5 +76,6 @@ def rank_loss(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str
     total = agreements.sum(dim=(1, 2))
     num_classes = counts.sum(dim=1)
     pairs = num_classes * (num_classes - 1)
-    losses = (1 - total / pairs.clamp(min=1)).masked_fill(pairs == 0, 0)
+    losses = no_agreement(surrogate) - total / pairs.clamp(min=1)
+    losses = losses.masked_fill(pairs == 0, 0)
     return losses + zero_or_nan(preds_S, preds_T).detach()

@@ -26,6 +26,8 @@ import os
 import torch
 from torch import Tensor
 
+# The others are left to torch operations.
+SURROGATES = ('product', 'diffkendall', 'hard_teacher')
 MAX_CLASSES = 262_144
 ALGORITHMS = ('auto', 'dense', 'window')
 # Classes and steepness from which the window pays for its two sorts, by the instructions that a
@@ -60,13 +62,15 @@ def interpreted() -> bool:
 def unavailable(
     device: torch.device, dtype: torch.dtype, num_classes: int, surrogate: str
 ) -> str | None:
-    """Triton, a CUDA device, float32 and at most ``MAX_CLASSES`` classes are needed."""
+    """Triton, a CUDA device, float32, a kernel's surrogate and not too many classes are needed."""
     if not _installed():
         return 'Triton is not installed'
     if device.type != 'cuda' and not interpreted():
         return f'it needs logits on a CUDA device, not on {device.type}'
     if dtype != torch.float32:
         return 'it computes in float32'
+    if surrogate not in SURROGATES:
+        return f'it has no kernel for {surrogate!r}, which torch operations compute by sorting'
     if num_classes > MAX_CLASSES:
         return f'it takes {MAX_CLASSES} classes at most, not {num_classes}'
     return None

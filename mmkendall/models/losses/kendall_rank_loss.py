@@ -92,6 +92,13 @@ class KendallRankLoss(nn.Module):
             steepness, surrogate, reduction, topk, mink, standardize, backend, compute_value
         )
         check_not_negative(loss_weight=loss_weight)
+        if surrogate == 'logistic' and steepness == 100:
+            warnings.warn(
+                "KendallRankLoss(surrogate='logistic') has the steepness for a factor of its "
+                'gradient, and 100 is the default that is meant for tanh: pass steepness=1 for '
+                "RankNet's loss, or a loss_weight that makes up for it",
+                stacklevel=2,
+            )
         for name, count in (('topk', topk), ('mink', mink)):
             if count == 1:
                 raise ValueError(f'{name}=1 ranks one class, which has no order: pass 2 at least')
