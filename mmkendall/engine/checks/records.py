@@ -14,7 +14,7 @@ from mmkendall.models.losses import DenseLogitLoss, KendallRankLoss
 from mmkendall.warn_once import warn_once
 
 # Fewer live pairs than this teach next to nothing; a steepness is offered that leaves a quarter.
-FEW_LIVE, ENOUGH_LIVE = 0.01, 0.25
+FEW_LIVE, ENOUGH_LIVE = 0.05, 0.25
 # A pair is live while its factor 1 - tanh^2 in the gradient is above this.
 LIVE = 1e-3
 # What of a large batch is looked at.
