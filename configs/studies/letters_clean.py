@@ -24,7 +24,7 @@ for split, root in enumerate(('data/letters', 'data/letters_split1')):
 
 zscore = dict(type='mmkendall.LogitStandardization')
 methods = {
-    'KD': dict(own=0.1, kd=dict(type='mmkendall.KDLoss', temperature_S=8.0, loss_weight=0.9)),
+    'KD': dict(own=1.0, kd=dict(type='mmkendall.KDLoss', temperature_S=8.0, loss_weight=0.9)),
     'DKD': dict(
         own=1.0, dkd=dict(type='mmkendall.DKDLoss', temperature=4.0, beta=8.0, warmup_epochs=2)
     ),
@@ -91,11 +91,20 @@ arms['CE + ranking'] = dict(
     grid={**rates, 'rank.loss_weight': [5.0, 20.0], 'rank.steepness': [3.0, 10.0]},
 )
 
+# Without normalisation layers a large loss kills a student in its first steps.
+warm_up = [
+    dict(type='LinearLR', start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=15, begin=1, end=16, convert_to_iter_based=True),
+]
+
 study = dict(
     about='Does a ranking loss add to a tuned method when the teacher is healthy?',
     teachers=teachers,
     cases=cases,
-    change=dict(default_hooks=dict(checkpoint=dict(interval=1000, save_last=False))),
+    change=dict(
+        default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
+        param_scheduler=warm_up,
+    ),
     names=dict(lr='optim_wrapper.optimizer.lr'),
     arms=arms,
     seeds=[1, 2, 3, 4, 5],

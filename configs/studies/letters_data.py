@@ -21,6 +21,12 @@ unlabelled = dict(
 with_labels = ['all images', 'eight faces', 'long tail', '40 % wrong labels']
 without = ['no labels', '60 classes left out, no labels']
 
+# Without normalisation layers a large loss kills a student in its first steps.
+warm_up = [
+    dict(type='LinearLR', start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=15, begin=1, end=16, convert_to_iter_based=True),
+]
+
 study = dict(
     about='When the data is the difficulty, does an order-based loss help?',
     teachers={'ConvNet': dict(config='../letters/convnet_1xb128_letters.py')},
@@ -37,19 +43,22 @@ study = dict(
             )
         ),
     },
-    change=dict(default_hooks=dict(checkpoint=dict(interval=1000, save_last=False))),
+    change=dict(
+        default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
+        param_scheduler=warm_up,
+    ),
     arms={
         'CE': dict(config='../letters/lenet_1xb128_letters.py', cases=with_labels),
         'KD': dict(
             config=PAIR,
             change=cached,
-            terms=dict(own=0.1, kd=kd),
+            terms=dict(own=1.0, kd=kd),
             grid=temperatures,
         ),
         'KD + ranking': dict(
             config=PAIR,
             change=cached,
-            terms=dict(own=0.1, kd=kd, rank=rank),
+            terms=dict(own=1.0, kd=kd, rank=rank),
             grid={**temperatures, 'rank.loss_weight': [1.0, 5.0]},
             beside='KD',
         ),
@@ -70,7 +79,7 @@ study = dict(
         'KD on normal scores': dict(
             config=PAIR,
             change=cached,
-            terms=dict(own=0.1, kd=dict(**kd, connector_T=normal)),
+            terms=dict(own=1.0, kd=dict(**kd, connector_T=normal)),
             grid=temperatures,
         ),
     },

@@ -5,14 +5,14 @@ cached = dict(model=dict(teacher_logits='written by the study'))
 
 kd = dict(type='mmkendall.KDLoss', temperature_S=8.0, loss_weight=0.9)
 arms = {
-    'KD': dict(config=PAIR, change=cached, terms=dict(own=0.1, kd=kd)),
+    'KD': dict(config=PAIR, change=cached, terms=dict(own=1.0, kd=kd)),
 }
 for steepness in (1.0, 3.0, 10.0, 30.0, 100.0):
     rank = dict(type='mmkendall.KendallRankLoss', steepness=steepness)
     arms[f'KD + ranking, k = {steepness:g}'] = dict(
         config=PAIR,
         change=cached,
-        terms=dict(own=0.1, kd=kd, rank=rank),
+        terms=dict(own=1.0, kd=kd, rank=rank),
         grid={'rank.loss_weight': [1.0, 5.0]},
     )
     arms[f'CE + ranking, k = {steepness:g}'] = dict(
@@ -42,10 +42,19 @@ for surrogate in ('hard_teacher', 'diffkendall'):
         grid={'rank.loss_weight': [5.0, 20.0]},
     )
 
+# Without normalisation layers a large loss kills a student in its first steps.
+warm_up = [
+    dict(type='LinearLR', start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=15, begin=1, end=16, convert_to_iter_based=True),
+]
+
 study = dict(
     about='Which steepness, which weight, which surrogate?',
     teachers={'ConvNet': dict(config='../letters/convnet_1xb128_letters.py')},
-    change=dict(default_hooks=dict(checkpoint=dict(interval=1000, save_last=False))),
+    change=dict(
+        default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
+        param_scheduler=warm_up,
+    ),
     arms=arms,
     seeds=[1, 2, 3],
     baseline='KD',
