@@ -115,14 +115,14 @@ def rank_loss(
             return result
     choose, algorithms = _loops(surrogate)
     forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
-    loss = torch.empty(num_rows, dtype=preds_S.dtype)
-    grad = torch.empty(num_rows if need_grad else 0, num_classes, dtype=preds_S.dtype)
+    dtype, total, first = preds_S.dtype, 0.0, FirstCalls()
     data = (preds_S.detach().numpy(), preds_T.detach().numpy())
+    grad = torch.empty(num_rows if need_grad else 0, num_classes, dtype=dtype)
+    loss = torch.empty(num_rows, dtype=dtype)
     weight = 1 / num_rows if average else 1.0
     results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
     choice = (steepness, SURROGATE_CODES[surrogate], forced)
-    dtype, total, first = preds_S.dtype, 0.0, FirstCalls()
     try:
         if (choose, dtype) not in ready:
             first.make(choose, dtype, data[0][:0], data[1][:0], *choice)
@@ -144,7 +144,7 @@ def rank_loss(
     finally:
         first.close()
     if average:
-        loss = torch.tensor(total / num_rows, dtype=dtype)
+        loss = torch.full((), total / num_rows, dtype=dtype)
     return loss, grad if need_grad else grad.view(-1)
 
 
@@ -166,8 +166,10 @@ def _share_rows(seconds: float, rows, run, before, after) -> float:
 
     Returns the sum of what it returns.
     """
+    if seconds < MIN_SECONDS_FOR_THREADS:
+        return run(*before, rows, *after)
     threads = min(torch.get_num_threads(), len(rows))
-    if threads == 1 or seconds < MIN_SECONDS_FOR_THREADS:
+    if threads == 1:
         return run(*before, rows, *after)
     size = -(-len(rows) // threads)
     parts = [rows[first : first + size] for first in range(0, len(rows), size)]
