@@ -84,7 +84,7 @@ def _make_rows(all_pairs):
         count = preds_S.shape[1]
         at_once = max(1, min(rows.shape[0], AT_ONCE // count))
         table = np.empty((5, at_once * count), preds_S.dtype)
-        changes = np.empty(2 * BLOCK, preds_S.dtype)
+        changes = np.empty(3 * BLOCK, preds_S.dtype)
         numbers = constants(preds_S, steepness)
         nothing = numbers[0] - numbers[0]
         pairs = count * (count - 1) / 2

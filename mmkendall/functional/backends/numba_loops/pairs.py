@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops.basics import compiled, exp2
+from mmkendall.functional.backends.numba_loops.basics import compiled, exp2, fill
 
 # Classes whose neighbours at one distance are taken together.
 BLOCK = 128
@@ -100,29 +100,29 @@ def make_near_pairs(pair):
             places = (count - 1 - start) // step
             if width < np.inf:
                 end, places = count_places(s, start, stop, end, width)
+            fill(changes, one - one)
             for place in range(1, places + 1):
                 other = start + place * step
                 size = min(stop - start, count - other)
                 s_i, t_i = s[start : start + size], t[start : start + size]
-                s_j, t_j = s[other:], t[other:]
-                value_i = one - one
+                s_j, t_j, mirror_j = s[other:], t[other:], mirror[other:]
+                # One array for three, so that LLVM has fewer to compare with the others.
                 for m in range(size):
                     T, S, change = pair(t_i[m], t_j[m], s_i[m], s_j[m], one, limit, scale)
-                    value = T * (S + order)
-                    value_i += value
                     changes[m] = change
-                    # The same array, so that LLVM has fewer of them to compare with the others.
-                    changes[m + BLOCK] = value
-                slope_i, mirror_j = slope[start : start + size], mirror[other:]
-                for m in range(size):
-                    slope_i[m] += changes[m]
+                    changes[m + BLOCK] += change
+                    changes[m + 2 * BLOCK] += T * (S + order)
                 for m in range(size):
                     mirror_j[m] += changes[m]
-                if values.shape[0]:
-                    values_i = values[start : start + size]
-                    for m in range(size):
-                        values_i[m] += changes[m + BLOCK]
-                total += value_i
+            slope_i, value_i = slope[start:stop], one - one
+            for m in range(slope_i.shape[0]):
+                slope_i[m] += changes[m + BLOCK]
+                value_i += changes[m + 2 * BLOCK]
+            total += value_i
+            if values.shape[0]:
+                values_i = values[start:stop]
+                for m in range(values_i.shape[0]):
+                    values_i[m] += changes[m + 2 * BLOCK]
         return total
 
     return near_pairs
