@@ -12,8 +12,10 @@ import numpy as np
 
 from mmkendall.functional.backends.numba_loops.basics import (
     FASTMATH,
+    ROUND_32,
     compiled,
     constants,
+    copy,
     entry,
     exp2,
     fill,
@@ -33,16 +35,39 @@ AT_ONCE = 4096
 # float32; under the lowest, their differences lose digits.
 LOWEST_RATIO, HIGHEST_RATIO = 0.5, 28.0
 
-_products, _ratios = make_near_pairs(product), make_near_pairs(product_ratio)
+# The highest for which exponents are set apart, and beyond which power of two, in float32, tanh is
+# +-1. Powers of two lie AT_ONCE behind their fractions: at a constant distance LLVM sees that they
+# do not overlap.
+HIGHEST_POWERS = 1e5
+LOWEST_POWER, HIGHEST_POWER = (np.float32(ROUND_32 + power) for power in (-30, 30))
 
 
 @compiled
-def _to_ratios(logits, middles, scale):
-    """Writes exp(2k (x - middle of its row)) over the logits of some rows, class by class."""
+def _fraction_and_power(x_i, x_j, m):
+    """a = exp(2kx) of two classes over the second one's power of two."""
+    power = min(max(x_i[m + AT_ONCE] + ROUND_32 - x_j[m + AT_ONCE], LOWEST_POWER), HIGHEST_POWER)
+    bits = (np.float32(power).view(np.int32) << np.int32(23)) + np.float32(x_i[m]).view(np.int32)
+    return np.int32(bits).view(np.float32), x_j[m]
+
+
+_products, _ratios = make_near_pairs(product), make_near_pairs(product_ratio)
+_fractions = make_near_pairs(product_ratio, _fraction_and_power)
+
+
+@compiled
+def _to_ratios(logits, middles, scale, powers):
+    """Writes exp(2k (x - middle of its row)) over the logits of some rows, class by class.
+
+    Their powers of two go to ``powers`` unless that is empty.
+    """
     for start in range(0, logits.shape[0], middles.shape[0]):
-        own = logits[start : start + middles.shape[0]]
+        own, own_powers = logits[start : start + middles.shape[0]], powers[start:]
         for row in range(own.shape[0]):
-            own[row] = exp2((np.float64(own[row]) - middles[row]) * scale)[1]
+            exponent = (np.float64(own[row]) - middles[row]) * scale
+            if powers.shape[0]:
+                own_powers[row] = np.rint(exponent)
+                exponent -= np.rint(exponent)
+            own[row] = exp2(exponent)[1]
 
 
 # Of finite rows: a minimum is vectorised only if there is no NaN to keep.
@@ -71,11 +96,26 @@ def _products_by_range(s, t, width, order, step, numbers, changes, slope, mirror
     narrow_S, wide_S = _middles(s, middles[0])
     narrow_T, wide_T = _middles(t, middles[1])
     narrow, wide = min(narrow_S, narrow_T), max(wide_S, wide_T)
-    if steepness * narrow < LOWEST_RATIO or steepness * wide > HIGHEST_RATIO:
-        return _products(s, t, width, order, step, numbers, changes, slope, mirror, values)
-    _to_ratios(s, middles[0], scale)
-    _to_ratios(t, middles[1], scale)
-    return _ratios(s, t, width, order, step, numbers, changes, slope, mirror, values)
+    if steepness * narrow >= LOWEST_RATIO and steepness * wide <= HIGHEST_RATIO:
+        _to_ratios(s, middles[0], scale, s[:0])
+        _to_ratios(t, middles[1], scale, t[:0])
+        return _ratios(s, t, width, order, step, numbers, changes, slope, mirror, values)
+    if (
+        steepness * narrow >= LOWEST_RATIO
+        and steepness * wide <= HIGHEST_POWERS
+        and s.itemsize == 4
+        and s.shape[0] <= AT_ONCE
+    ):
+        parts = np.empty((4, AT_ONCE), s.dtype)
+        split_S, split_T = parts[:2].reshape(2 * AT_ONCE), parts[2:].reshape(2 * AT_ONCE)
+        copy(s, split_S[: s.shape[0]])
+        copy(t, split_T[: t.shape[0]])
+        _to_ratios(split_S[: s.shape[0]], middles[0], scale, parts[1])
+        _to_ratios(split_T[: t.shape[0]], middles[1], scale, parts[3])
+        return _fractions(
+            split_S, split_T, width, order, step, numbers, changes, slope, mirror, values
+        )
+    return _products(s, t, width, order, step, numbers, changes, slope, mirror, values)
 
 
 def _make_rows(all_pairs):

@@ -80,7 +80,14 @@ def count_places(logits, start, stop, end, width):
     return end, places
 
 
-def make_near_pairs(pair):
+@compiled
+def logits_of(x_i, x_j, m):
+    return x_i[m], x_j[m]
+
+
+def make_near_pairs(pair, numbers_of=logits_of):
+    """``numbers_of`` gives for one of the two sides what ``pair`` asks for."""
+
     @compiled
     def near_pairs(s, t, width, order, step, numbers, changes, slope, mirror, values):
         """The pairs less than ``width`` apart in ``s``, and a few more.
@@ -92,7 +99,7 @@ def make_near_pairs(pair):
         classes at once: long loops in any window.
         """
         one, limit, scale = numbers
-        count = s.shape[0]
+        count = slope.shape[0]
         total = 0.0
         end = 0
         for start in range(0, count, BLOCK):
@@ -104,11 +111,13 @@ def make_near_pairs(pair):
             for place in range(1, places + 1):
                 other = start + place * step
                 size = min(stop - start, count - other)
-                s_i, t_i = s[start : start + size], t[start : start + size]
-                s_j, t_j, mirror_j = s[other:], t[other:], mirror[other:]
+                s_i, t_i, s_j, t_j = s[start:], t[start:], s[other:], t[other:]
+                mirror_j = mirror[other:]
                 # One array for three, so that LLVM has fewer to compare with the others.
                 for m in range(size):
-                    T, S, change = pair(t_i[m], t_j[m], s_i[m], s_j[m], one, limit, scale)
+                    a, b = numbers_of(t_i, t_j, m)
+                    c, d = numbers_of(s_i, s_j, m)
+                    T, S, change = pair(a, b, c, d, one, limit, scale)
                     changes[m] = change
                     changes[m + BLOCK] += change
                     changes[m + 2 * BLOCK] += T * (S + order)
