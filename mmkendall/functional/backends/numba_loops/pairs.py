@@ -66,18 +66,17 @@ def diffkendall(t_i, t_j, s_i, s_j, one, limit, scale):
 
 
 @compiled
-def count_places(logits, start, stop, end, width):
+def count_places(logits, start, stop, width):
     """How many places apart two of ``logits``, which ascend, can be and less than ``width``.
 
-    For the first of the two between ``start`` and ``stop``; ``end`` goes from call to call.
+    For the first of the two between ``start`` and ``stop``.
     """
-    places = 0
+    beyond = 1
     for i in range(start, stop):
-        end = max(end, i + 1)
-        while end < logits.shape[0] and logits[end] - logits[i] < width:
-            end += 1
-        places = max(places, end - i - 1)
-    return end, places
+        # Seldom true, so that a processor guesses it right.
+        while i + beyond < logits.shape[0] and logits[i + beyond] - logits[i] < width:
+            beyond += 1
+    return beyond - 1
 
 
 @compiled
@@ -101,12 +100,11 @@ def make_near_pairs(pair, numbers_of=logits_of):
         one, limit, scale = numbers
         count = slope.shape[0]
         total = 0.0
-        end = 0
         for start in range(0, count, BLOCK):
             stop = min(start + BLOCK, count)
             places = (count - 1 - start) // step
             if width < np.inf:
-                end, places = count_places(s, start, stop, end, width)
+                places = count_places(s, start, stop, width)
             fill(changes, one - one)
             for place in range(1, places + 1):
                 other = start + place * step
@@ -147,11 +145,9 @@ def make_near_orders(pair):
         one, limit, scale = numbers
         count = t.shape[0]
         total = 0.0
-        end = 0
         for start in range(0, count, BLOCK):
             stop = min(start + BLOCK, count)
-            end, places = count_places(t, start, stop, end, width)
-            for place in range(1, places + 1):
+            for place in range(1, count_places(t, start, stop, width) + 1):
                 size = min(stop, count - place) - start
                 t_i, rank_i = t[start : start + size], ranks[start : start + size]
                 t_j, rank_j = t[start + place :], ranks[start + place :]
