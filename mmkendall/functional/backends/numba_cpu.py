@@ -44,6 +44,9 @@ ALGORITHMS = ('dense', 'window', 'grid')
 SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2}
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
+# So few classes are taken by pairs, which need nothing to be known of a row, whatever it holds.
+MAX_DENSE_CLASSES = 128
+SECONDS_PER_PAIR = 3e-10
 # Fewer classes are as fast by pairs, and so need not be looked at for rows without spread.
 MIN_FLAT_CLASSES = 2000
 
@@ -124,9 +127,12 @@ def rank_loss(
 
     choice = (steepness, SURROGATE_CODES[surrogate], forced)
     try:
-        if (choose, dtype) not in ready:
-            first.make(choose, dtype, data[0][:0], data[1][:0], *choice)
-        codes, lowest, highest, seconds = choose(*data, *choice)
+        if algorithm == 'auto' and num_classes <= MAX_DENSE_CLASSES:
+            lowest, highest, seconds = 0, 0, num_rows * num_classes**2 * SECONDS_PER_PAIR
+        else:
+            if (choose, dtype) not in ready:
+                first.make(choose, dtype, data[0][:0], data[1][:0], *choice)
+            codes, lowest, highest, seconds = choose(*data, *choice)
         for code in range(lowest, highest + 1):
             rows = _all_rows(num_rows) if lowest == highest else (codes == code).nonzero()[0]
             if len(rows) == 0:

@@ -12,22 +12,10 @@ import math
 import numpy as np
 
 from mmkendall.functional.backends.flat import FLAT_RANGE
-from mmkendall.functional.backends.numba_loops.basics import (
-    DIFFKENDALL,
-    PRODUCT,
-    all_finite,
-    compiled,
-    entry,
-    fill,
-    logit_ranges,
-)
-from mmkendall.functional.backends.numba_loops.dense import (
-    AT_ONCE,
-    HIGHEST_POWERS,
-    HIGHEST_RATIO,
-    LOWEST_RATIO,
-)
-from mmkendall.functional.backends.numba_loops.taps import count_nodes
+
+from .basics import DIFFKENDALL, PRODUCT, all_finite, compiled, entry, fill, logit_ranges
+from .dense import AT_ONCE, HIGHEST_POWERS, HIGHEST_RATIO, LOWEST_RATIO
+from .taps import count_nodes
 
 NOT_POSSIBLE, NOT_FINITE = -2, -1
 # The last is what the window takes where a class has more than MAX_NEAR near ones, unless the

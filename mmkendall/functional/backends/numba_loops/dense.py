@@ -10,24 +10,8 @@ import math
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops.basics import (
-    FASTMATH,
-    ROUND_32,
-    compiled,
-    constants,
-    copy,
-    entry,
-    exp2,
-    fill,
-)
-from mmkendall.functional.backends.numba_loops.pairs import (
-    BLOCK,
-    diffkendall,
-    hard_teacher,
-    make_near_pairs,
-    product,
-    product_ratio,
-)
+from .basics import FASTMATH, ROUND_32, all_finite, compiled, constants, copy, entry, exp2, fill
+from .pairs import BLOCK, diffkendall, hard_teacher, make_near_pairs, product, product_ratio
 
 # Logits that are worked on at once: what belongs to them stays in the second-level cache.
 AT_ONCE = 4096
@@ -125,6 +109,7 @@ def _make_rows(all_pairs):
         at_once = max(1, min(rows.shape[0], AT_ONCE // count))
         table = np.empty((5, at_once * count), preds_S.dtype)
         changes = np.empty(3 * BLOCK, preds_S.dtype)
+        zero_or_nan = np.empty(at_once, preds_S.dtype)
         numbers = constants(preds_S, steepness)
         nothing = numbers[0] - numbers[0]
         pairs = count * (count - 1) / 2
@@ -139,8 +124,11 @@ def _make_rows(all_pairs):
             for own in range(step):
                 from_S, from_T = preds_S[some[own]], preds_T[some[own]]
                 to_S, to_T = s[own:], t[own:]
+                is_finite = all_finite(from_S) and all_finite(from_T)
+                zero_or_nan[own] = 0.0 if is_finite else np.nan
                 for i in range(count):
-                    to_S[i * step], to_T[i * step] = from_S[i], from_T[i]
+                    to_S[i * step] = from_S[i] if is_finite else nothing
+                    to_T[i * step] = from_T[i] if is_finite else nothing
             fill(slope, 0)
             fill(mirror, 0)
             fill(values, 0)
@@ -149,12 +137,13 @@ def _make_rows(all_pairs):
                 row, value = some[own], 0.0
                 for value_i in values[own::step]:
                     value += value_i
-                loss[row] = 1.0 - value / pairs if need_value else 0.0
+                loss[row] = zero_or_nan[own] + (1.0 - value / pairs if need_value else 0.0)
                 total += loss[row]
                 if need_grad:
                     out, own_slope, own_mirror = grad[row], slope[own:], mirror[own:]
                     for i in range(count):
-                        out[i] = factor * (own_slope[i * step] - own_mirror[i * step])
+                        slope_i = own_slope[i * step] - own_mirror[i * step]
+                        out[i] = factor * slope_i + zero_or_nan[own]
         return total
 
     return dense_rows

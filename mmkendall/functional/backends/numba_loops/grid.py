@@ -8,15 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops import taps
-from mmkendall.functional.backends.numba_loops.basics import (
-    FASTMATH,
-    compiled,
-    copy,
-    entry,
-    fill,
-    logit_ranges,
-)
+from . import taps
+from .basics import FASTMATH, compiled, copy, entry, fill, logit_ranges
 
 # Four lines are convolved with four others at once, and REACH is a multiple of that. Zeros
 # surround the kernel.

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops import taps
-from mmkendall.functional.backends.numba_loops.basics import compiled, exp2, fill
-from mmkendall.functional.backends.numba_loops.pairs import BLOCK, NEAR, make_near_pairs, tanh
+from . import taps
+from .basics import compiled, exp2, fill
+from .pairs import BLOCK, NEAR, make_near_pairs, tanh
 
 # Nodes are counted in groups, and a class reads some whole groups: all nodes that are less than
 # NEAR away, on either side, and others. Beyond those its tanh is +-1.

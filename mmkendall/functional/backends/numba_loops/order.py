@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from mmkendall.functional.backends.numba_loops.basics import compiled, copy
+from .basics import compiled, copy
 
 
 @compiled(fastmath=False)
@@ -21,7 +21,7 @@ def _sort_by_byte(byte, words, to, starts):
 
 
 def argsort(logits, order, ordered):
-    """Writes the classes into ``order`` (int32) as their logits ascend, and these into ``ordered``.
+    """Writes the classes, as their logits ascend, into ``order`` (int32), these into ``ordered``.
 
     Stable. No NaN; -0.0 becomes 0.0.
     """

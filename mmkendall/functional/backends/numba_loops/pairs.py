@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops.basics import compiled, exp2, fill
+from .basics import compiled, exp2, fill
 
 # Classes whose neighbours at one distance are taken together.
 BLOCK = 128

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops.basics import compiled
+from .basics import compiled
 
 STEP = 0.25
 TAPS = 8

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops.basics import compiled, entry
-from mmkendall.functional.backends.numba_loops.order import argsort, concordant_pairs
+from .basics import compiled, entry
+from .order import argsort, concordant_pairs
 
 
 @compiled(fastmath=False)

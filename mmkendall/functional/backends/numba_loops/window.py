@@ -9,17 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops.basics import compiled, constants, entry, fill
-from mmkendall.functional.backends.numba_loops.lines import line_sums
-from mmkendall.functional.backends.numba_loops.order import argsort, concordant_pairs
-from mmkendall.functional.backends.numba_loops.pairs import (
-    BLOCK,
-    NEAR,
-    hard_teacher,
-    make_near_orders,
-    make_near_pairs,
-    product,
-)
+from .basics import compiled, constants, entry, fill
+from .lines import line_sums
+from .order import argsort, concordant_pairs
+from .pairs import BLOCK, NEAR, hard_teacher, make_near_orders, make_near_pairs, product
 
 # k times a difference beyond which tanh in float64 is +-1 to within 1e-17.
 NEAR_DOUBLE = 20.0
