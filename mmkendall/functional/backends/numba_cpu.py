@@ -4,9 +4,9 @@ Three algorithms share the work. ``'auto'`` chooses for each row from C, k and t
 logits; docs/how_the_loops_work.md explains them.
 
 ``dense``
-    Every pair of classes, O(C^2): tanh as a ratio of exponentials while k times the range of both
-    logits is at most 28 (``'product'``), else one exponential for each tanh. Takes everything.
-    ``'auto'`` takes it for up to about a hundred classes, and for ``'diffkendall'``.
+    Every pair of classes, O(C^2): tanh as a ratio of exponentials (``'product'``; in float64 while
+    k times the range of both logits is at most 28), else one exponential for each tanh. Takes
+    everything. ``'auto'`` takes it for up to about 128 classes, and for ``'diffkendall'``.
 ``window``
     The classes are put in order; only pairs closer than 8 / k (20 / k in float64) need their tanh,
     order counts for all others. For large k times range. Where a class has more than a hundred

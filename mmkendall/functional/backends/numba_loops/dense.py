@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from .basics import FASTMATH, ROUND_32, all_finite, compiled, constants, copy, entry, exp2, fill
+from .basics import FASTMATH, ROUND_32, all_finite, compiled, constants, entry, exp2, fill
 from .pairs import BLOCK, diffkendall, hard_teacher, make_near_pairs, product, product_ratio
 
 # Logits that are worked on at once: what belongs to them stays in the second-level cache.
@@ -39,19 +39,20 @@ _fractions = make_near_pairs(product_ratio, _fraction_and_power)
 
 
 @compiled
-def _to_ratios(logits, middles, scale, powers):
-    """Writes exp(2k (x - middle of its row)) over the logits of some rows, class by class.
+def _to_ratios(logits, middles, scale, ratios, powers):
+    """Writes exp(2k (x - middle of its row)) of some rows, class by class, into ``ratios``.
 
     Their powers of two go to ``powers`` unless that is empty.
     """
-    for start in range(0, logits.shape[0], middles.shape[0]):
-        own, own_powers = logits[start : start + middles.shape[0]], powers[start:]
-        for row in range(own.shape[0]):
+    step = middles.shape[0]
+    for start in range(0, logits.shape[0], step):
+        own, own_ratios, own_powers = logits[start:], ratios[start:], powers[start:]
+        for row in range(step):
             exponent = (np.float64(own[row]) - middles[row]) * scale
             if powers.shape[0]:
                 own_powers[row] = np.rint(exponent)
                 exponent -= np.rint(exponent)
-            own[row] = exp2(exponent)[1]
+            own_ratios[row] = exp2(exponent)[1]
 
 
 # Of finite rows: a minimum is vectorised only if there is no NaN to keep.
@@ -73,33 +74,25 @@ def _middles(logits, middles):
 
 @compiled
 def _products_by_range(s, t, width, order, step, numbers, changes, slope, mirror, values):
-    """By ratios where they hold."""
+    """By ratios of exponentials where they hold."""
     scale = np.float64(numbers[2])
     steepness = scale * math.log(2.0) / 2
     middles = np.empty((2, step), np.float64)
     narrow_S, wide_S = _middles(s, middles[0])
     narrow_T, wide_T = _middles(t, middles[1])
     narrow, wide = min(narrow_S, narrow_T), max(wide_S, wide_T)
-    if steepness * narrow >= LOWEST_RATIO and steepness * wide <= HIGHEST_RATIO:
-        _to_ratios(s, middles[0], scale, s[:0])
-        _to_ratios(t, middles[1], scale, t[:0])
-        return _ratios(s, t, width, order, step, numbers, changes, slope, mirror, values)
-    if (
-        steepness * narrow >= LOWEST_RATIO
-        and steepness * wide <= HIGHEST_POWERS
-        and s.itemsize == 4
-        and s.shape[0] <= AT_ONCE
-    ):
-        parts = np.empty((4, AT_ONCE), s.dtype)
-        split_S, split_T = parts[:2].reshape(2 * AT_ONCE), parts[2:].reshape(2 * AT_ONCE)
-        copy(s, split_S[: s.shape[0]])
-        copy(t, split_T[: t.shape[0]])
-        _to_ratios(split_S[: s.shape[0]], middles[0], scale, parts[1])
-        _to_ratios(split_T[: t.shape[0]], middles[1], scale, parts[3])
-        return _fractions(
-            split_S, split_T, width, order, step, numbers, changes, slope, mirror, values
-        )
-    return _products(s, t, width, order, step, numbers, changes, slope, mirror, values)
+    highest = HIGHEST_POWERS if s.itemsize == 4 and s.shape[0] <= AT_ONCE else HIGHEST_RATIO
+    if steepness * narrow < LOWEST_RATIO or steepness * wide > highest:
+        return _products(s, t, width, order, step, numbers, changes, slope, mirror, values)
+    parts = np.empty((2, AT_ONCE + max(AT_ONCE, s.shape[0])), s.dtype)
+    a_S, a_T = parts[0], parts[1]
+    if steepness * wide <= HIGHEST_RATIO:
+        _to_ratios(s, middles[0], scale, a_S, s[:0])
+        _to_ratios(t, middles[1], scale, a_T, t[:0])
+        return _ratios(a_S, a_T, width, order, step, numbers, changes, slope, mirror, values)
+    _to_ratios(s, middles[0], scale, a_S, a_S[AT_ONCE:])
+    _to_ratios(t, middles[1], scale, a_T, a_T[AT_ONCE:])
+    return _fractions(a_S, a_T, width, order, step, numbers, changes, slope, mirror, values)
 
 
 def _make_rows(all_pairs):

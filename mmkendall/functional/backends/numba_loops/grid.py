@@ -67,9 +67,9 @@ def _spread(s, t, lows, scale, width, placed, weights, nodes):
 
 
 @compiled
-def _read(firsts, width, weights, count, field, factor, out):
+def _read(firsts, width, weights, field, factor, out):
     weights_S, weights_T = weights
-    for i in range(count):
+    for i in range(out.shape[0]):
         total, first = np.float32(0), firsts[i]
         for tap in range(taps.TAPS - 1):
             part, node = np.float32(0), first
@@ -180,12 +180,9 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
     The changes are what is computed: next to them, Q is so large that float32 loses digits.
     """
     count = preds_S.shape[1]
-    rests = np.empty((2, BLOCK), np.float32)
-    placed = np.empty(BLOCK, np.uint64), rests[0], rests[1]
-    tables = np.empty((2, taps.TAPS, BLOCK), np.float32)
-    weights = tables[0], tables[1]
-    buffers = np.empty((3, 0), np.float32)
-    panels = np.empty((2, 0), np.float32)
+    rests, tables = np.empty((2, BLOCK), np.float32), np.empty((2, taps.TAPS, BLOCK), np.float32)
+    placed, weights = (np.empty(BLOCK, np.uint64), rests[0], rests[1]), (tables[0], tables[1])
+    buffers, panels = np.empty((3, 0), np.float32), np.empty((2, 0), np.float32)
     pairs = count * (count - 1) / 2
     factor = np.float32(-steepness * weight / (pairs * taps.STEP))
     scale = steepness / taps.STEP
@@ -230,13 +227,5 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
                     _place(s[start:stop], t[start:stop], lows, scale, width, placed)
                     taps.weigh(placed[2][: stop - start], taps.VALUE_PIECES, weights[1])
                 taps.weigh(placed[1][: stop - start], taps.SLOPE_PIECES, weights[0])
-                _read(
-                    placed[0],
-                    width,
-                    weights,
-                    stop - start,
-                    flat_field,
-                    factor,
-                    grad[row, start:stop],
-                )
+                _read(placed[0], width, weights, flat_field, factor, grad[row, start:stop])
     return total
