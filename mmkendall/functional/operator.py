@@ -60,54 +60,68 @@ def _compute(
         or empty. A class that is minus infinity in both logits does not count, and one that is so
         in the teacher alone is last. NaN for a row that holds a NaN or another infinity.
     """
-    wanted = _Wanted(
-        steepness, surrogate, backend, need_grad_S, need_grad_T, compute_value, average
-    )
-    results = _all_classes(preds_S, preds_T, wanted)
+    wanted = (steepness, surrogate, backend, need_grad_S, need_grad_T, compute_value, average)
+    loss, grad_S, grad_T = _compute_wanted(preds_S, preds_T, wanted)
+    return loss, grad_S, preds_T.new_empty(0) if grad_T is None else grad_T
+
+
+def _compute_wanted(
+    preds_S: Tensor, preds_T: Tensor, wanted: tuple
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """``_compute``, but None for a teacher's gradient that is not wanted."""
+    results = _all_classes(preds_S, preds_T, *wanted)
     # Only rows that the backend found wanting are looked at again, so the others pay nothing.
     if _is_nan(results[0]) and bool((preds_T == -math.inf).any()):
-        return _counted_classes(preds_S, preds_T, wanted, results)
+        return _counted_classes(preds_S, preds_T, _Wanted(*wanted), results)
     return results
 
 
 def _all_classes(
-    preds_S: Tensor, preds_T: Tensor, wanted: _Wanted
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``_compute`` of rows whose classes all count."""
-
-    def run(preds, others, need_grad, compute_value):
-        options = (wanted.steepness, wanted.surrogate, need_grad, compute_value, wanted.average)
-        return run_backend(wanted.backend, preds, others, *options)
-
-    loss, grad_S = run(preds_S, preds_T, wanted.student_grad, wanted.compute_value)
-    if not wanted.teacher_grad:
-        grad_T = preds_T.new_empty(0)
-    elif wanted.surrogate in ORDER_ONLY:
-        grad_T = torch.zeros_like(preds_T)
-    else:  # The other surrogates are symmetric in student and teacher.
-        grad_T = run(preds_T, preds_S, True, False)[1]
-    return loss, grad_S, grad_T
+    preds_S: Tensor,
+    preds_T: Tensor,
+    steepness: float,
+    surrogate: str,
+    backend: str,
+    student_grad: bool,
+    teacher_grad: bool,
+    compute_value: bool,
+    average: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """``_compute_wanted`` of rows whose classes all count."""
+    loss, grad_S = run_backend(
+        *(backend, preds_S, preds_T, steepness, surrogate, student_grad, compute_value, average)
+    )
+    if not teacher_grad:
+        return loss, grad_S, None
+    if surrogate in ORDER_ONLY:
+        return loss, grad_S, torch.zeros_like(preds_T)
+    # The other surrogates are symmetric in student and teacher.
+    options = (steepness, surrogate, True, False, average)
+    return loss, grad_S, run_backend(backend, preds_T, preds_S, *options)[1]
 
 
 def _is_nan(loss: Tensor) -> bool:
     """Whether a loss is NaN. Never, where no value can be had: see ``kendall_rank_loss``."""
-    if loss.is_meta or (loss.is_cuda and torch.cuda.is_current_stream_capturing()):
+    if not loss.is_cpu and (
+        loss.is_meta or (loss.is_cuda and torch.cuda.is_current_stream_capturing())
+    ):
         return False
     return math.isnan(loss.sum().item() if loss.dim() else loss.item())
 
 
 def _counted_classes(
-    preds_S: Tensor, preds_T: Tensor, wanted: _Wanted, results: tuple[Tensor, Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``_compute`` where minus infinities of the teacher made ``results`` NaN.
+    preds_S: Tensor, preds_T: Tensor, wanted: _Wanted, results: tuple
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """``_compute_wanted`` where minus infinities of the teacher made ``results`` NaN.
 
     Rows with equally many classes that count become one smaller matrix.
     """
+    losses, *grads = results
+    if grads[1] is None:
+        grads[1] = preds_T.new_empty(0)
     if wanted.average:
         losses = torch.full_like(preds_S[:, 0], math.nan)
-        grads = [torch.empty_like(grad) for grad in results[1:]]
-    else:
-        losses, *grads = results
+        grads = [torch.empty_like(grad) for grad in grads]
     again = losses.isnan().nonzero().squeeze(1)
     rows_S, rows_T, counts = made_finite(preds_S[again], preds_T[again], wanted.steepness)
     num_with_pairs = len(losses) - len(again)
@@ -121,7 +135,7 @@ def _counted_classes(
             continue
         num_with_pairs += len(rows)
         of_rows = wanted._replace(average=False)
-        losses[rows], *parts = _all_classes(rows_S[places], rows_T[places], of_rows)
+        losses[rows], *parts = _all_classes(rows_S[places], rows_T[places], *of_rows)
         for grad, values in zip(grads, parts, strict=True):
             if grad.numel():
                 grad[rows[:, None], columns] = values
@@ -187,9 +201,11 @@ class RankLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, preds_S, preds_T, steepness, surrogate, backend, compute_value, average):
-        run = compute if needs_operator(preds_S) else _compute
         wanted = (steepness, surrogate, backend, *ctx.needs_input_grad[:2], compute_value, average)
-        loss, grad_S, grad_T = run(preds_S, preds_T, *wanted)
+        if needs_operator(preds_S):
+            loss, grad_S, grad_T = compute(preds_S, preds_T, *wanted)
+        else:
+            loss, grad_S, grad_T = _compute_wanted(preds_S, preds_T, wanted)
         ctx.save_for_backward(preds_S, preds_T, grad_S, grad_T)
         return loss
 

@@ -147,7 +147,8 @@ def kendall_rank_loss(
     check_options(steepness, surrogate, reduction, topk, mink, standardize, backend, compute_value)
     _check_logits(preds_S, preds_T)
     dim = _check_dim(preds_S, dim)
-    _check_mask(mask, preds_S, dim)
+    if mask is not None:
+        _check_mask(mask, preds_S, dim)
     if class_mask is not None:
         check_class_mask(class_mask, preds_S, dim)
     rows_S, rows_T = ranked_rows(preds_S, preds_T, dim, mask, class_mask, topk, mink, standardize)
@@ -215,7 +216,8 @@ def _row_losses(
     average: bool,
 ) -> Tensor:
     """Losses (N,) of rows (N, C), or the mean of those that have a pair."""
-    if rows_S.shape[1] < 2 or rows_S.shape[0] == 0:
+    num_rows, num_classes = rows_S.shape
+    if num_classes < 2 or num_rows == 0:
         losses = zero_or_nan(*made_finite(rows_S, rows_T, steepness)[:2])
     elif backend == 'reference' or in_transform():
         if backend not in ('auto', 'reference'):
@@ -311,11 +313,13 @@ def check_options(
         raise ValueError(f'surrogate must be one of {SURROGATES}, got {surrogate!r}')
     check_reduction(reduction)
     for name, value in (('standardize', standardize), ('compute_value', compute_value)):
-        if value is not True and value is not False:
+        if type(value) is not bool:
             raise TypeError(f'{name} must be a bool, got {type(value).__name__}')
     if backend != 'auto' and backend not in BACKENDS:
         known = ', '.join(repr(name) for name in ('auto', *BACKENDS))
         raise ValueError(f'backend must be one of {known}, got {backend!r}')
+    if topk is None and mink is None:
+        return
     if topk is not None and mink is not None:
         raise ValueError(f'pass topk or mink, not both, got topk={topk} and mink={mink}')
     for name, value in (('topk', topk), ('mink', mink)):
@@ -360,19 +364,18 @@ def _check_logits(preds_S: Tensor, preds_T: Tensor) -> None:
 def _check_dim(preds_S: Tensor, dim: int) -> int:
     if type(dim) is not int and (not isinstance(dim, Integral) or isinstance(dim, bool)):
         raise TypeError(f'dim must be an int, got {type(dim).__name__}')
-    if not -preds_S.dim() <= dim < preds_S.dim():
+    num_dims = preds_S.dim()
+    if not -num_dims <= dim < num_dims:
         raise ValueError(
             f'dim={dim} is not a dimension of logits of shape {tuple(preds_S.shape)}; '
             'pass dim=-1 for logits (..., C)'
         )
     if preds_S.shape[dim] == 0:
         raise ValueError(f'logits of shape {tuple(preds_S.shape)} have no classes in dim={dim}')
-    return dim % preds_S.dim()
+    return dim % num_dims
 
 
-def _check_mask(mask: Tensor | None, preds_S: Tensor, dim: int) -> None:
-    if mask is None:
-        return
+def _check_mask(mask: Tensor, preds_S: Tensor, dim: int) -> None:
     check_bool_mask('mask', mask, preds_S)
     expected = preds_S.shape[:dim] + preds_S.shape[dim + 1 :]
     if mask.shape != expected:

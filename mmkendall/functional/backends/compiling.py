@@ -21,9 +21,9 @@ class FirstCalls:
     load what it has compiled. In the end one line says how long compiling took.
     """
 
-    def __init__(self) -> None:
-        self.seconds, self.is_kept = 0.0, False
-        self.lock: contextlib.ExitStack | None = None
+    seconds = 0.0
+    is_kept = False
+    lock: contextlib.ExitStack | None = None
 
     def close(self) -> None:
         """Lets other processes go on, and says what was compiled."""

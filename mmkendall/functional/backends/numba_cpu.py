@@ -4,9 +4,9 @@ Three algorithms share the work. ``'auto'`` chooses for each row from C, k and t
 logits; docs/how_the_loops_work.md explains them.
 
 ``dense``
-    Every pair of classes, O(C^2): tanh as a ratio of exponentials while k times the range of both
-    logits is at most 28 (``'product'``), else one exponential for each tanh. Takes everything.
-    ``'auto'`` takes it for up to about a hundred classes, and for ``'diffkendall'``.
+    Every pair of classes, O(C^2): tanh as a ratio of exponentials (``'product'``; in float64 while
+    k times the range of both logits is at most 28), else one exponential for each tanh. Takes
+    everything. ``'auto'`` takes it for up to about 128 classes, and for ``'diffkendall'``.
 ``window``
     The classes are put in order; only pairs closer than 8 / k (20 / k in float64) need their tanh,
     order counts for all others. For large k times range. Where a class has more than a hundred
@@ -46,6 +46,9 @@ ALGORITHMS = ('dense', 'window', 'grid')
 SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2, 'logistic': 3}
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
+# So few classes are taken by pairs, which need nothing to be known of a row, whatever it holds.
+MAX_DENSE_CLASSES = 128
+SECONDS_PER_PAIR = 3e-10
 # Fewer classes are as fast by pairs, and so need not be looked at for rows without spread.
 MIN_FLAT_CLASSES = 2000
 
@@ -120,18 +123,22 @@ def rank_loss(
             return result
     choose, algorithms = _loops(surrogate)
     forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
-    loss = torch.empty(num_rows, dtype=preds_S.dtype)
-    grad = torch.empty(num_rows if need_grad else 0, num_classes, dtype=preds_S.dtype)
+    dtype, total, first = preds_S.dtype, 0.0, FirstCalls()
     data = (preds_S.detach().numpy(), preds_T.detach().numpy())
+    grad = torch.empty(num_rows if need_grad else 0, num_classes, dtype=dtype)
+    loss = torch.empty(num_rows, dtype=dtype)
     weight = 1 / num_rows if average else 1.0
     results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
     choice = (steepness, SURROGATE_CODES[surrogate], forced)
-    dtype, total, first = preds_S.dtype, 0.0, FirstCalls()
     try:
-        if (choose, dtype) not in ready:
-            first.make(choose, dtype, data[0][:0], data[1][:0], *choice)
-        codes, lowest, highest, seconds = choose(*data, *choice)
+        is_dense = num_classes <= MAX_DENSE_CLASSES and surrogate != 'logistic'
+        if algorithm == 'auto' and is_dense:
+            lowest, highest, seconds = 0, 0, num_rows * num_classes**2 * SECONDS_PER_PAIR
+        else:
+            if (choose, dtype) not in ready:
+                first.make(choose, dtype, data[0][:0], data[1][:0], *choice)
+            codes, lowest, highest, seconds = choose(*data, *choice)
         for code in range(lowest, highest + 1):
             rows = _all_rows(num_rows) if lowest == highest else (codes == code).nonzero()[0]
             if len(rows) == 0:
@@ -149,7 +156,7 @@ def rank_loss(
     finally:
         first.close()
     if average:
-        loss = torch.tensor(total / num_rows, dtype=dtype)
+        loss = torch.full((), total / num_rows, dtype=dtype)
     return loss, grad if need_grad else grad.view(-1)
 
 
@@ -171,8 +178,10 @@ def _share_rows(seconds: float, rows, run, before, after) -> float:
 
     Returns the sum of what it returns.
     """
+    if seconds < MIN_SECONDS_FOR_THREADS:
+        return run(*before, rows, *after)
     threads = min(torch.get_num_threads(), len(rows))
-    if threads == 1 or seconds < MIN_SECONDS_FOR_THREADS:
+    if threads == 1:
         return run(*before, rows, *after)
     size = -(-len(rows) // threads)
     parts = [rows[first : first + size] for first in range(0, len(rows), size)]

@@ -21,7 +21,12 @@ from mmkendall.functional.backends.numba_loops.basics import (
     fill,
     logit_ranges,
 )
-from mmkendall.functional.backends.numba_loops.dense import HIGHEST_RATIO
+from mmkendall.functional.backends.numba_loops.dense import (
+    AT_ONCE,
+    HIGHEST_POWERS,
+    HIGHEST_RATIO,
+    LOWEST_RATIO,
+)
 from mmkendall.functional.backends.numba_loops.taps import count_nodes
 
 NOT_POSSIBLE, NOT_FINITE = -2, -1
@@ -33,9 +38,9 @@ MAX_NEAR, MAX_RANGE, MAX_RANGE_PER_CLASS = 150, 4096.0, 2.0
 MAX_NODES = 1_400_000
 # The share of the pairs less than 8 / k apart is about this over k times the range, if it is wide.
 NEAR_SHARE = 39.0
-# Worth in pairs of ``dense``: a pair that needs exponentials, a pair of the window, a class of
-# each algorithm, and a node of the grid.
-EXPONENTIAL_PAIR, NEAR_PAIR = 2.5, 5.0
+# Worth in pairs of ``dense``: a pair of fractions, one that needs exponentials, a pair of the
+# window, a class of each algorithm, and a node of the grid.
+FRACTION_PAIR, EXPONENTIAL_PAIR, NEAR_PAIR = 1.5, 2.5, 5.0
 DENSE_CLASS, WINDOW_CLASS, GRID_CLASS, NODE = 60.0, 150.0, 120.0, 25.0
 # A pair of ``dense``, for an estimate of whether other threads are worth it.
 SECONDS_PER_PAIR = 3e-10
@@ -71,8 +76,13 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
         range_S, range_T = steepness * (max_S - min_S), steepness * (max_T - min_T)
         narrow, wider = min(range_S, range_T), max(range_S, range_T)
         fill(costs, np.inf)
-        is_ratio = surrogate == PRODUCT and wider <= HIGHEST_RATIO
-        costs[DENSE] = pairs * (1.0 if is_ratio else EXPONENTIAL_PAIR) + DENSE_CLASS * count
+        pair = EXPONENTIAL_PAIR
+        if surrogate == PRODUCT and narrow >= LOWEST_RATIO:
+            if wider <= HIGHEST_RATIO:
+                pair = 1.0
+            elif is_single and wider <= HIGHEST_POWERS and count <= AT_ONCE:
+                pair = FRACTION_PAIR
+        costs[DENSE] = pairs * pair + DENSE_CLASS * count
         is_line = False
         if surrogate != DIFFKENDALL:
             near, near_T = _count_near(pairs, range_S), _count_near(pairs, range_T)

@@ -12,6 +12,8 @@ import numpy as np
 
 from mmkendall.functional.backends.numba_loops.basics import (
     FASTMATH,
+    ROUND_32,
+    all_finite,
     compiled,
     constants,
     entry,
@@ -33,16 +35,40 @@ AT_ONCE = 4096
 # float32; under the lowest, their differences lose digits.
 LOWEST_RATIO, HIGHEST_RATIO = 0.5, 28.0
 
-_products, _ratios = make_near_pairs(product), make_near_pairs(product_ratio)
+# The highest for which exponents are set apart, and beyond which power of two, in float32, tanh is
+# +-1. Powers of two lie AT_ONCE behind their fractions: at a constant distance LLVM sees that they
+# do not overlap.
+HIGHEST_POWERS = 1e5
+LOWEST_POWER, HIGHEST_POWER = (np.float32(ROUND_32 + power) for power in (-30, 30))
 
 
 @compiled
-def _to_ratios(logits, middles, scale):
-    """Writes exp(2k (x - middle of its row)) over the logits of some rows, class by class."""
-    for start in range(0, logits.shape[0], middles.shape[0]):
-        own = logits[start : start + middles.shape[0]]
-        for row in range(own.shape[0]):
-            own[row] = exp2((np.float64(own[row]) - middles[row]) * scale)[1]
+def _fraction_and_power(x_i, x_j, m):
+    """a = exp(2kx) of two classes over the second one's power of two."""
+    power = min(max(x_i[m + AT_ONCE] + ROUND_32 - x_j[m + AT_ONCE], LOWEST_POWER), HIGHEST_POWER)
+    bits = (np.float32(power).view(np.int32) << np.int32(23)) + np.float32(x_i[m]).view(np.int32)
+    return np.int32(bits).view(np.float32), x_j[m]
+
+
+_products, _ratios = make_near_pairs(product), make_near_pairs(product_ratio)
+_fractions = make_near_pairs(product_ratio, _fraction_and_power)
+
+
+@compiled
+def _to_ratios(logits, middles, scale, ratios, powers):
+    """Writes exp(2k (x - middle of its row)) of some rows, class by class, into ``ratios``.
+
+    Their powers of two go to ``powers`` unless that is empty.
+    """
+    step = middles.shape[0]
+    for start in range(0, logits.shape[0], step):
+        own, own_ratios, own_powers = logits[start:], ratios[start:], powers[start:]
+        for row in range(step):
+            exponent = (np.float64(own[row]) - middles[row]) * scale
+            if powers.shape[0]:
+                own_powers[row] = np.rint(exponent)
+                exponent -= np.rint(exponent)
+            own_ratios[row] = exp2(exponent)[1]
 
 
 # Of finite rows: a minimum is vectorised only if there is no NaN to keep.
@@ -64,18 +90,25 @@ def _middles(logits, middles):
 
 @compiled
 def _products_by_range(s, t, width, order, step, numbers, changes, slope, mirror, values):
-    """By ratios where they hold."""
+    """By ratios of exponentials where they hold."""
     scale = np.float64(numbers[2])
     steepness = scale * math.log(2.0) / 2
     middles = np.empty((2, step), np.float64)
     narrow_S, wide_S = _middles(s, middles[0])
     narrow_T, wide_T = _middles(t, middles[1])
     narrow, wide = min(narrow_S, narrow_T), max(wide_S, wide_T)
-    if steepness * narrow < LOWEST_RATIO or steepness * wide > HIGHEST_RATIO:
+    highest = HIGHEST_POWERS if s.itemsize == 4 and s.shape[0] <= AT_ONCE else HIGHEST_RATIO
+    if steepness * narrow < LOWEST_RATIO or steepness * wide > highest:
         return _products(s, t, width, order, step, numbers, changes, slope, mirror, values)
-    _to_ratios(s, middles[0], scale)
-    _to_ratios(t, middles[1], scale)
-    return _ratios(s, t, width, order, step, numbers, changes, slope, mirror, values)
+    parts = np.empty((2, AT_ONCE + max(AT_ONCE, s.shape[0])), s.dtype)
+    a_S, a_T = parts[0], parts[1]
+    if steepness * wide <= HIGHEST_RATIO:
+        _to_ratios(s, middles[0], scale, a_S, s[:0])
+        _to_ratios(t, middles[1], scale, a_T, t[:0])
+        return _ratios(a_S, a_T, width, order, step, numbers, changes, slope, mirror, values)
+    _to_ratios(s, middles[0], scale, a_S, a_S[AT_ONCE:])
+    _to_ratios(t, middles[1], scale, a_T, a_T[AT_ONCE:])
+    return _fractions(a_S, a_T, width, order, step, numbers, changes, slope, mirror, values)
 
 
 def _make_rows(all_pairs):
@@ -84,7 +117,8 @@ def _make_rows(all_pairs):
         count = preds_S.shape[1]
         at_once = max(1, min(rows.shape[0], AT_ONCE // count))
         table = np.empty((5, at_once * count), preds_S.dtype)
-        changes = np.empty(2 * BLOCK, preds_S.dtype)
+        changes = np.empty(3 * BLOCK, preds_S.dtype)
+        zero_or_nan = np.empty(at_once, preds_S.dtype)
         numbers = constants(preds_S, steepness)
         nothing = numbers[0] - numbers[0]
         pairs = count * (count - 1) / 2
@@ -99,8 +133,11 @@ def _make_rows(all_pairs):
             for own in range(step):
                 from_S, from_T = preds_S[some[own]], preds_T[some[own]]
                 to_S, to_T = s[own:], t[own:]
+                is_finite = all_finite(from_S) and all_finite(from_T)
+                zero_or_nan[own] = 0.0 if is_finite else np.nan
                 for i in range(count):
-                    to_S[i * step], to_T[i * step] = from_S[i], from_T[i]
+                    to_S[i * step] = from_S[i] if is_finite else nothing
+                    to_T[i * step] = from_T[i] if is_finite else nothing
             fill(slope, 0)
             fill(mirror, 0)
             fill(values, 0)
@@ -109,12 +146,13 @@ def _make_rows(all_pairs):
                 row, value = some[own], 0.0
                 for value_i in values[own::step]:
                     value += value_i
-                loss[row] = 1.0 - value / pairs if need_value else 0.0
+                loss[row] = zero_or_nan[own] + (1.0 - value / pairs if need_value else 0.0)
                 total += loss[row]
                 if need_grad:
                     out, own_slope, own_mirror = grad[row], slope[own:], mirror[own:]
                     for i in range(count):
-                        out[i] = factor * (own_slope[i * step] - own_mirror[i * step])
+                        slope_i = own_slope[i * step] - own_mirror[i * step]
+                        out[i] = factor * slope_i + zero_or_nan[own]
         return total
 
     return dense_rows

@@ -25,11 +25,14 @@ BAND = taps.REACH + 1 + 2 * TILE
 CHANGES = taps.rise_at(np.arange(-BAND, BAND)).astype(np.float32)
 # So many columns are convolved at once. A constant lets LLVM see which lines do not overlap.
 PANEL = 128
-# Classes whose places on the grid are found at once.
-BLOCK = 1024
+# Classes whose places on the grid are found at once. The weights of a class are so far apart that
+# they would share one line of the cache if this were a power of two.
+BLOCK = 1040
 # A node that gets more than this share of the classes may be that of tied ones, which float32
 # would all round alike. They are added up a few at a time.
 CROWD, FEW = 1 / 64, 64
+# Not signed, or Numba would test each index for being negative.
+N1, N2, N3, N4, N5, N6, N7 = (np.uint64(n) for n in range(1, taps.TAPS))
 
 
 @compiled
@@ -39,7 +42,7 @@ def _place(s, t, lows, scale, width, placed):
     for i in range(s.shape[0]):
         row, rests_S[i] = taps.locate(s[i], lows[0], scale)
         column, rests_T[i] = taps.locate(t[i], lows[1], scale)
-        firsts[i] = row * width + column
+        firsts[i] = np.uint64(row * width + column)
 
 
 @compiled
@@ -54,36 +57,34 @@ def _spread(s, t, lows, scale, width, placed, weights, nodes):
         for i in range(stop - start):
             # Eight by name: a store into the nodes could change what an array holds, so LLVM would
             # read each of them again for every line.
-            own_S, own_T = weights_S[i], weights_T[i]
-            w0, w1, w2, w3 = own_T[0], own_T[1], own_T[2], own_T[3]
-            w4, w5, w6, w7 = own_T[4], own_T[5], own_T[6], own_T[7]
+            w0, w1, w2, w3 = weights_T[0, i], weights_T[1, i], weights_T[2, i], weights_T[3, i]
+            w4, w5, w6, w7 = weights_T[4, i], weights_T[5, i], weights_T[6, i], weights_T[7, i]
+            node = firsts[i]
             for tap in range(taps.TAPS):
-                first = firsts[i] + tap * width
-                line = nodes[first : first + taps.TAPS]
-                weight = own_S[tap]
-                line[0] += weight * w0
-                line[1] += weight * w1
-                line[2] += weight * w2
-                line[3] += weight * w3
-                line[4] += weight * w4
-                line[5] += weight * w5
-                line[6] += weight * w6
-                line[7] += weight * w7
+                weight = weights_S[tap, i]
+                nodes[node] += weight * w0
+                nodes[node + N1] += weight * w1
+                nodes[node + N2] += weight * w2
+                nodes[node + N3] += weight * w3
+                nodes[node + N4] += weight * w4
+                nodes[node + N5] += weight * w5
+                nodes[node + N6] += weight * w6
+                nodes[node + N7] += weight * w7
+                node += np.uint64(width)
 
 
 @compiled
-def _read(firsts, width, weights, count, field, factor, out):
+def _read(firsts, width, weights, field, factor, out):
     weights_S, weights_T = weights
-    for i in range(count):
-        own_S, own_T = weights_S[i], weights_T[i]
-        total = np.float32(0)
+    for i in range(out.shape[0]):
+        total, first = np.float32(0), firsts[i]
         for tap in range(taps.TAPS - 1):
-            first = firsts[i] + tap * width
-            line = field[first : first + taps.TAPS]
-            part = np.float32(0)
+            part, node = np.float32(0), first
             for other in range(taps.TAPS):
-                part += own_T[other] * line[other]
-            total += own_S[tap] * part
+                part += weights_T[other, i] * field[node]
+                node += N1
+            total += weights_S[tap, i] * part
+            first += np.uint64(width)
         out[i] = factor * total
 
 
@@ -186,12 +187,9 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
     The changes are what is computed: next to them, Q is so large that float32 loses digits.
     """
     count = preds_S.shape[1]
-    rests = np.empty((2, BLOCK), np.float32)
-    placed = np.empty(BLOCK, np.int64), rests[0], rests[1]
-    tables = np.empty((2, BLOCK, taps.TAPS), np.float32)
-    weights = tables[0], tables[1]
-    buffers = np.empty((3, 0), np.float32)
-    panels = np.empty((2, 0), np.float32)
+    rests, tables = np.empty((2, BLOCK), np.float32), np.empty((2, taps.TAPS, BLOCK), np.float32)
+    placed, weights = (np.empty(BLOCK, np.uint64), rests[0], rests[1]), (tables[0], tables[1])
+    buffers, panels = np.empty((3, 0), np.float32), np.empty((2, 0), np.float32)
     pairs = count * (count - 1) / 2
     factor = np.float32(-steepness * weight / (pairs * taps.STEP))
     scale = steepness / taps.STEP
@@ -236,13 +234,5 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
                     _place(s[start:stop], t[start:stop], lows, scale, width, placed)
                     taps.weigh(placed[2][: stop - start], taps.VALUE_PIECES, weights[1])
                 taps.weigh(placed[1][: stop - start], taps.SLOPE_PIECES, weights[0])
-                _read(
-                    placed[0],
-                    width,
-                    weights,
-                    stop - start,
-                    flat_field,
-                    factor,
-                    grad[row, start:stop],
-                )
+                _read(placed[0], width, weights, flat_field, factor, grad[row, start:stop])
     return total

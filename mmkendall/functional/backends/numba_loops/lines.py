@@ -70,7 +70,7 @@ def _visit(logits, lowest, scale, slopes):
     wide_groups = np.zeros((size >> SHIFT) + 1, np.float64)
     groups = np.zeros(wide_groups.shape[0], np.float32)
     nodes, rests = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32)
-    weights = np.empty((BLOCK, taps.TAPS), np.float32)
+    weights = np.empty((taps.TAPS, BLOCK), np.float32)
     total = 0.0
     for visit in range(2):
         for start in range(0, count, BLOCK):
@@ -100,10 +100,9 @@ def _visit(logits, lowest, scale, slopes):
                 change = 2.0 if visit == 1 else -1.0
                 group, left = node >> SHIFT, GROUP - (node & (GROUP - 1))
                 own_wide, own_line = wide[node : node + taps.TAPS], line[node : node + taps.TAPS]
-                own_weights = weights[i]
                 mass = upper = 0.0
                 for tap in range(taps.TAPS):
-                    weight = change * own_weights[tap]
+                    weight = change * weights[tap, i]
                     own_wide[tap] += weight
                     own_line[tap] = own_wide[tap]
                     mass += weight

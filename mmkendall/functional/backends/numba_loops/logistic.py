@@ -84,18 +84,18 @@ def logistic_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weig
     weights = WEIGHTS if preds_S.itemsize == 4 else WEIGHTS_DOUBLE
     running = np.empty(weights.shape[1], np.float64)
     order, places = np.empty(count, np.int32), np.empty(count, np.int32)
-    t = np.empty(count, preds_S.dtype)
+    t, ordered = np.empty(count, preds_S.dtype), np.empty(count, preds_S.dtype)
     table = np.empty((4, count), np.float64)
     s, z, slopes, tied_slopes = table[0], table[1], table[2], table[3]
     pairs = count * (count - 1) / 2
     scale, factor = steepness / math.log(2.0), -steepness * weight / pairs
     total = 0.0
     for row in rows:
-        argsort(preds_S[row], order)
+        argsort(preds_S[row], order, ordered)
         for i in range(count):
-            s[i], t[i] = preds_S[row, order[i]], preds_T[row, order[i]]
+            s[i], t[i] = ordered[i], preds_T[row, order[i]]
         # A class is its place in s from here on; classes that are tied in t stay in that order.
-        argsort(t, places)
+        argsort(t, places, ordered)
         z[0] = 0.0
         for i in range(1, count):
             z[i] = exp2(max((s[i - 1] - s[i]) * scale, -999.0))[1]
@@ -106,7 +106,7 @@ def logistic_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weig
         for i in range(1, count):
             before, own = places[i - 1], places[i]
             z[i] = 0.0
-            if t[before] == t[own]:
+            if ordered[i - 1] == ordered[i]:
                 z[i] = exp2(max((s[before] - s[own]) * scale, -999.0))[1]
                 is_tied = True
         fill(tied_slopes, 0.0)

@@ -6,51 +6,65 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from mmkendall.functional.backends.numba_loops.basics import compiled, copy, fill
+from mmkendall.functional.backends.numba_loops.basics import compiled, copy
 
 
 @compiled(fastmath=False)
 def _sort_by_byte(byte, words, to, starts):
+    """``starts`` says where the first word with each value of that byte goes."""
     shift = np.uint64(8 * byte)
-    fill(starts, 0)
     for word in words:
-        starts[np.int64((word >> shift) & np.uint64(255))] += 1
-    position = 0
-    for digit in range(256):
-        size = starts[digit]
-        starts[digit] = position
-        position += size
-    for word in words:
-        digit = np.int64((word >> shift) & np.uint64(255))
+        digit = (word >> shift) & np.uint64(255)
         position = starts[digit]
-        starts[digit] = position + 1
+        starts[digit] = position + np.uint32(1)
         to[position] = word
 
 
-def argsort(logits, order):
-    """Writes the classes into ``order`` (int32) as their logits ascend; stable. No NaN."""
+def argsort(logits, order, ordered):
+    """Writes the classes, as their logits ascend, into ``order`` (int32), these into ``ordered``.
+
+    Stable. No NaN; -0.0 becomes 0.0.
+    """
 
 
 @overload(argsort)
-def _overload_argsort(logits, order):
+def _overload_argsort(logits, order, ordered):
     if logits.dtype == types.float64:
-        return lambda logits, order: copy(np.argsort(logits, kind='mergesort'), order)
 
-    def impl(logits, order):
+        def sort_double(logits, order, ordered):
+            copy(np.argsort(logits, kind='mergesort'), order)
+            for i in range(order.shape[0]):
+                ordered[i] = logits[order[i]]
+
+        return sort_double
+
+    def impl(logits, order, ordered):
         count = logits.shape[0]
         words, others = np.empty(count, np.uint64), np.empty(count, np.uint64)
-        starts = np.empty(256, np.int32)
         for i in range(count):
             # The upper half orders as the logits do, with one for -0.0 and 0.0; the lower is the
             # class.
             bits = np.float32(logits[i]).view(np.int32) if logits[i] != 0 else np.int32(0)
             key = np.uint32(bits ^ ((bits >> 31) | np.int32(-(2**31))))
             words[i] = (np.uint64(key) << np.uint64(32)) | np.uint64(i)
-        for byte in (4, 6):
-            _sort_by_byte(byte, words, others, starts)
-            _sort_by_byte(byte + 1, others, words, starts)
+        starts = np.zeros((4, 256), np.uint32)
+        for word in words:
+            for byte in range(4):
+                starts[byte, (word >> np.uint64(32 + 8 * byte)) & np.uint64(255)] += np.uint32(1)
+        for byte in range(4):
+            position = np.uint32(0)
+            for digit in range(256):
+                size = starts[byte, digit]
+                starts[byte, digit] = position
+                position += size
+        for byte in (0, 2):
+            _sort_by_byte(byte + 4, words, others, starts[byte])
+            _sort_by_byte(byte + 5, others, words, starts[byte + 1])
         for i in range(count):
             order[i] = np.int32(words[i] & np.uint64(0xFFFFFFFF))
+            key = np.int32(words[i] >> np.uint64(32))
+            bits = np.int32(key ^ (~(key >> 31) | np.int32(-(2**31))))
+            ordered[i] = bits.view(np.float32)
 
     return impl
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmkendall.functional.backends.numba_loops.basics import compiled, exp2
+from mmkendall.functional.backends.numba_loops.basics import compiled, exp2, fill
 
 # Classes whose neighbours at one distance are taken together.
 BLOCK = 128
@@ -66,21 +66,27 @@ def diffkendall(t_i, t_j, s_i, s_j, one, limit, scale):
 
 
 @compiled
-def count_places(logits, start, stop, end, width):
+def count_places(logits, start, stop, width):
     """How many places apart two of ``logits``, which ascend, can be and less than ``width``.
 
-    For the first of the two between ``start`` and ``stop``; ``end`` goes from call to call.
+    For the first of the two between ``start`` and ``stop``.
     """
-    places = 0
+    beyond = 1
     for i in range(start, stop):
-        end = max(end, i + 1)
-        while end < logits.shape[0] and logits[end] - logits[i] < width:
-            end += 1
-        places = max(places, end - i - 1)
-    return end, places
+        # Seldom true, so that a processor guesses it right.
+        while i + beyond < logits.shape[0] and logits[i + beyond] - logits[i] < width:
+            beyond += 1
+    return beyond - 1
 
 
-def make_near_pairs(pair):
+@compiled
+def logits_of(x_i, x_j, m):
+    return x_i[m], x_j[m]
+
+
+def make_near_pairs(pair, numbers_of=logits_of):
+    """``numbers_of`` gives for one of the two sides what ``pair`` asks for."""
+
     @compiled
     def near_pairs(s, t, width, order, step, numbers, changes, slope, mirror, values):
         """The pairs less than ``width`` apart in ``s``, and a few more.
@@ -92,37 +98,38 @@ def make_near_pairs(pair):
         classes at once: long loops in any window.
         """
         one, limit, scale = numbers
-        count = s.shape[0]
+        count = slope.shape[0]
         total = 0.0
-        end = 0
         for start in range(0, count, BLOCK):
             stop = min(start + BLOCK, count)
             places = (count - 1 - start) // step
             if width < np.inf:
-                end, places = count_places(s, start, stop, end, width)
+                places = count_places(s, start, stop, width)
+            fill(changes, one - one)
             for place in range(1, places + 1):
                 other = start + place * step
                 size = min(stop - start, count - other)
-                s_i, t_i = s[start : start + size], t[start : start + size]
-                s_j, t_j = s[other:], t[other:]
-                value_i = one - one
+                s_i, t_i, s_j, t_j = s[start:], t[start:], s[other:], t[other:]
+                mirror_j = mirror[other:]
+                # One array for three, so that LLVM has fewer to compare with the others.
                 for m in range(size):
-                    T, S, change = pair(t_i[m], t_j[m], s_i[m], s_j[m], one, limit, scale)
-                    value = T * (S + order)
-                    value_i += value
+                    a, b = numbers_of(t_i, t_j, m)
+                    c, d = numbers_of(s_i, s_j, m)
+                    T, S, change = pair(a, b, c, d, one, limit, scale)
                     changes[m] = change
-                    # The same array, so that LLVM has fewer of them to compare with the others.
-                    changes[m + BLOCK] = value
-                slope_i, mirror_j = slope[start : start + size], mirror[other:]
-                for m in range(size):
-                    slope_i[m] += changes[m]
+                    changes[m + BLOCK] += change
+                    changes[m + 2 * BLOCK] += T * (S + order)
                 for m in range(size):
                     mirror_j[m] += changes[m]
-                if values.shape[0]:
-                    values_i = values[start : start + size]
-                    for m in range(size):
-                        values_i[m] += changes[m + BLOCK]
-                total += value_i
+            slope_i, value_i = slope[start:stop], one - one
+            for m in range(slope_i.shape[0]):
+                slope_i[m] += changes[m + BLOCK]
+                value_i += changes[m + 2 * BLOCK]
+            total += value_i
+            if values.shape[0]:
+                values_i = values[start:stop]
+                for m in range(values_i.shape[0]):
+                    values_i[m] += changes[m + 2 * BLOCK]
         return total
 
     return near_pairs
@@ -138,11 +145,9 @@ def make_near_orders(pair):
         one, limit, scale = numbers
         count = t.shape[0]
         total = 0.0
-        end = 0
         for start in range(0, count, BLOCK):
             stop = min(start + BLOCK, count)
-            end, places = count_places(t, start, stop, end, width)
-            for place in range(1, places + 1):
+            for place in range(1, count_places(t, start, stop, width) + 1):
                 size = min(stop, count - place) - start
                 t_i, rank_i = t[start : start + size], ranks[start : start + size]
                 t_j, rank_j = t[start + place :], ranks[start + place :]

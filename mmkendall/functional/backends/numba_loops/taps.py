@@ -110,16 +110,14 @@ def count_nodes(scaled_range):
 
 @compiled
 def weigh(rests, pieces, weights):
-    """The weights (n, TAPS) of logits that lie ``rests`` (n,) above their nodes."""
-    of_tap = np.empty(rests.shape[0], np.float32)
+    """The weights (TAPS, n) of logits that lie ``rests`` (n,) above their nodes."""
     for tap in range(pieces.shape[1]):
+        of_tap = weights[tap]
         for i in range(rests.shape[0]):
             weight = pieces[DEGREE, tap]
             for power in range(DEGREE - 1, -1, -1):
                 weight = weight * rests[i] + pieces[power, tap]
             of_tap[i] = weight
-        for i in range(rests.shape[0]):
-            weights[i, tap] = of_tap[i]
 
 
 @compiled

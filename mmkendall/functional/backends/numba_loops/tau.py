@@ -11,9 +11,9 @@ from mmkendall.functional.backends.numba_loops.order import argsort, concordant_
 @compiled(fastmath=False)
 def _sort_both(x, y, order, sorted_x, sorted_y):
     """The logits as ``x`` ascends, those tied in it as they come."""
-    argsort(x, order)
+    argsort(x, order, sorted_x)
     for i in range(x.shape[0]):
-        sorted_x[i], sorted_y[i] = x[order[i]], y[order[i]]
+        sorted_y[i] = y[order[i]]
 
 
 @compiled(fastmath=False)

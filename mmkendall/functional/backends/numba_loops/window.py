@@ -56,26 +56,26 @@ def _make_rows(sums):
         order, ranks = np.empty(count, np.int32), np.empty(count, np.int32)
         s, t = np.empty(count, preds_S.dtype), np.empty(count, preds_S.dtype)
         ordered_t, slope = np.empty(count, preds_S.dtype), np.empty(count, preds_S.dtype)
-        mirror, changes = np.empty(count, preds_S.dtype), np.empty(2 * BLOCK, preds_S.dtype)
+        mirror, changes = np.empty(count, preds_S.dtype), np.empty(3 * BLOCK, preds_S.dtype)
         numbers = constants(preds_S, steepness)
         pairs = count * (count - 1) / 2
         factor = -4.0 * steepness * weight / pairs
         total = 0.0
         for row in rows:
-            argsort(preds_S[row], order)
+            own_T = preds_T[row]
+            argsort(preds_S[row], order, s)
             for i in range(count):
-                s[i], t[i] = preds_S[row, order[i]], preds_T[row, order[i]]
+                t[i] = own_T[order[i]]
             # A class is its rank in s from here on.
-            argsort(t, ranks)
-            for i in range(count):
-                ordered_t[i] = t[ranks[i]]
+            argsort(t, ranks, ordered_t)
             fill(slope, 0)
             fill(mirror, 0)
             buffers = changes, ordered_t, slope, mirror
             value, times = sums(s, t, ranks, steepness, numbers, need_value, buffers)
             if need_grad:
+                own_grad = grad[row]
                 for i in range(count):
-                    grad[row, order[i]] = factor * (slope[i] - mirror[i])
+                    own_grad[order[i]] = factor * (slope[i] - mirror[i])
             if need_value:
                 value += times * (2.0 * concordant_pairs(ranks) - pairs)
             loss[row] = 1.0 - value / pairs if need_value else 0.0
