@@ -163,6 +163,18 @@ def test_the_student_sees_the_scores_of_its_images(kind, floor, ending, folder, 
     assert all(p.grad.isfinite().all() for p in model.architecture.parameters())
 
 
+def test_only_the_highest_scores_are_kept(folder, monkeypatch):
+    table = shuffled_csv(folder / 'table.csv', drawn())
+    assert convert(monkeypatch, folder, table, 'scores', '--topk', '4') == 0
+    model, dataset = build(folder)
+    rows = [61, 3, 17, 119, 0, 60]
+    step(model, dataset, rows)
+    scores = drawn()[[row % SAMPLES for row in rows]]
+    lowest = np.sort(scores, axis=1)[:, -4:-3]
+    expected = np.where(scores >= lowest, scores, -math.inf)
+    np.testing.assert_allclose(records(model)[1].numpy(), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ('kind', 'options'),
     [
