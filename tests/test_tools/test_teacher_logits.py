@@ -210,6 +210,21 @@ def test_only_the_highest_are_kept(built, built_topk):
         assert all(p.grad.isfinite().all() for p in model.architecture.parameters())
 
 
+@pytest.mark.parametrize('method', ['kd', 'rank'])
+def test_the_configs_of_the_digits(method, built_topk):
+    pair = 'resnet18-w16_resnet18-w4_1xb64_digits'
+    cfg = Config.fromfile(str(DIGITS / f'{method}_scores_{pair}.py'))
+    cfg.model.teacher_ckpt = f'{built_topk}/teacher.pth'
+    cfg.model.teacher_logits = f'{built_topk}/logits'
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).train()
+    _, dataset = build(built_topk)
+    name = {'kd': 'distill.loss_kl', 'rank': 'distill.loss_rank'}[method]
+    for losses, gradients in losses_and_gradients(model, dataset):
+        assert set(losses) == {'student.loss', name}
+        assert all(value.isfinite() for value in (*losses.values(), *map(torch.sum, gradients)))
+
+
 def test_which_of_many_classes_are_kept(tmp_path):
     """Ids above 65,535, several teachers, in half precision, and the minus infinity of a table."""
     teachers = {'weights': ['a', 'b'], 'table': {'file': 'scores.csv'}}
