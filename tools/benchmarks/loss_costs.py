@@ -1,8 +1,8 @@
 """Time and memory of every loss of ``mmkendall.functional`` beside a plain KL divergence.
 
 A figure is for forward and backward, the teacher's side included. The losses have their default
-settings; the ranking loss is at the steepness that the case names. For stored top-k scores the case
-names the student's classes and how many of them are stored.
+settings; the ranking loss is at the steepness that the case names. For stored top-k scores the
+case names the student's classes and how many of them are stored.
 """
 
 from __future__ import annotations
