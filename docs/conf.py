@@ -21,7 +21,8 @@ author = copyright = 'The mmkendall authors'
 version = release = __version__
 
 root_doc = 'docs/index'
-include_patterns = ['docs/**.md', 'configs/*/README.md', 'CHANGELOG.md', 'CONTRIBUTING.md']
+include_patterns = ['docs/**.md', 'configs/*/README.md', 'examples/README.md',
+                    'CHANGELOG.md', 'CONTRIBUTING.md']  # fmt: skip
 exclude_patterns = ['.*', '*.egg-info', 'build', 'mmkendall', 'requirements', 'tests', 'tools',
                     'work_dirs', 'docs/_root']  # fmt: skip
 

@@ -23,7 +23,7 @@ from mmkendall.engine.command_line import add_common_options, prepare_config
 from mmkendall.engine.distill_config import check_distill_config
 from mmkendall.engine.errors import REFUSALS, ConfigError
 from mmkendall.models import LogitDistill
-from mmkendall.models.algorithms.teacher_logits import DTYPES, TeacherLogitsWriter
+from mmkendall.models.algorithms.teacher_logits import DTYPES, TeacherLogitsWriter, is_topk
 from mmkendall.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -42,6 +42,13 @@ def add_build_options(parser: argparse.ArgumentParser, dtype: str) -> None:
     """
     parser.add_argument('--out', help='folder to write; default: model.teacher_logits')
     parser.add_argument('--dtype', choices=DTYPES, default=dtype, help=f'default: {dtype}')
+    parser.add_argument(
+        '--topk',
+        type=int,
+        metavar='K',
+        help='keep only the K highest logits of each row, and which classes they are of; the '
+        'losses read minus infinity for the others; default: keep all',
+    )
     parser.add_argument(
         '--batch-size', type=int, help="images at a time; default: the training dataloader's"
     )
@@ -139,6 +146,11 @@ def write_rows(
         args: the options of the command.
         console: for the progress.
     """
+    if args.topk is not None and not is_topk(args.topk, about['classes']):
+        raise ConfigError(
+            f'--topk must be 1 at least and below the {about["classes"]} classes, got '
+            f'{args.topk}: leave it out to keep all'
+        )
     made_of = {
         'rows': dataset.num_rows,
         'samples': len(dataset),
@@ -147,6 +159,7 @@ def write_rows(
         'dtype': args.dtype,
         'dataset_classes': class_names(dataset.metainfo),
         **about,
+        **({} if args.topk is None else {'topk': args.topk}),
     }
     writer = TeacherLogitsWriter(folder, made_of)
     try:

@@ -1,12 +1,13 @@
 """Plain torch functions, which need nothing but torch.
 
 Losses on the order of logits (N, C): :func:`kendall_rank_loss`, :func:`pld_loss`,
-:func:`listmle_loss`; against stored top-k scores (N, K): :func:`kendall_rank_loss_topk`. Losses on
-their values: :func:`kd_loss`, :func:`dkd_loss`, :func:`ctkd_loss`, :func:`mlkd_loss`,
-:func:`wttm_loss`, :func:`dist_loss`, :func:`pearson_loss`. What may stand before any of them:
-z-scores (:func:`standardize`), and normal scores of a teacher's ranks (:func:`order_scores`). How
-alike two rankings are: :func:`kendall_tau`. What the ranking loss can see:
-:func:`live_pair_share`, :func:`pair_shares`.
+:func:`listmle_loss`; against stored top-k scores (N, K): :func:`kendall_rank_loss_topk`; of a
+linear head with too many classes for logits in memory: :func:`linear_kendall_rank_loss`, and for
+any loss of rows :func:`linear_head_losses`. Losses on their values: :func:`kd_loss`,
+:func:`dkd_loss`, :func:`ctkd_loss`, :func:`mlkd_loss`, :func:`wttm_loss`, :func:`dist_loss`,
+:func:`pearson_loss`. What may stand before any of them: z-scores (:func:`standardize`), and normal
+scores of a teacher's ranks (:func:`order_scores`). How alike two rankings are:
+:func:`kendall_tau`. What the ranking loss can see: :func:`live_pair_share`, :func:`pair_shares`.
 """
 
 from mmkendall.functional.ctkd import ctkd_loss
@@ -14,6 +15,7 @@ from mmkendall.functional.diagnostics import PairShares, live_pair_share, pair_s
 from mmkendall.functional.dist import dist_loss, pearson_loss
 from mmkendall.functional.dkd import dkd_loss
 from mmkendall.functional.kd import kd_loss
+from mmkendall.functional.linear_head import linear_head_losses, linear_kendall_rank_loss
 from mmkendall.functional.listwise import listmle_loss, pld_loss
 from mmkendall.functional.mlkd import mlkd_loss
 from mmkendall.functional.order_scores import order_scores
@@ -33,6 +35,8 @@ __all__ = [
     'kendall_rank_loss',
     'kendall_rank_loss_topk',
     'kendall_tau',
+    'linear_head_losses',
+    'linear_kendall_rank_loss',
     'listmle_loss',
     'live_pair_share',
     'mlkd_loss',

@@ -216,23 +216,25 @@ class RankLoss(torch.autograd.Function):
         grad_S = grad_S * scale if ctx.needs_input_grad[0] else None
         grad_T = grad_T * scale if ctx.needs_input_grad[1] else None
         if torch.is_grad_enabled():  # create_graph=True
-            grad_S, grad_T = _NoSecondDerivative.apply(grad_S, grad_T, preds_S, preds_T)
+            grad_S, grad_T = NoSecondDerivative.apply(
+                'kendall_rank_loss has no second derivative on this backend: '
+                "pass backend='reference' for a double backward",
+                *(2, grad_S, grad_T, preds_S, preds_T),
+            )
         return grad_S, grad_T, None, None, None, None, None
 
 
-class _NoSecondDerivative(torch.autograd.Function):
-    """Passes gradients on as functions of the logits, whose derivative is an error.
+class NoSecondDerivative(torch.autograd.Function):
+    """Passes gradients on as functions of what they depend on, whose derivative is an error.
 
     Without it a penalty on the gradient would silently lose the part of the ranking loss.
     """
 
     @staticmethod
-    def forward(ctx, grad_S, grad_T, preds_S, preds_T):
-        return grad_S, grad_T
+    def forward(ctx, message, num_grads, *grads_and_inputs):
+        ctx.message = message
+        return grads_and_inputs[:num_grads]
 
     @staticmethod
     def backward(ctx, *grads):
-        raise RuntimeError(
-            'kendall_rank_loss has no second derivative on this backend: '
-            "pass backend='reference' for a double backward"
-        )
+        raise RuntimeError(ctx.message)

@@ -155,3 +155,22 @@ def with_id(ids, value):
 def test_refusals(change, error, message):
     with pytest.raises(error, match=message):
         kendall_rank_loss_topk(*change(*stored(3, 4, 0.0)))
+
+
+def test_a_class_that_is_twice_there_is_found_in_any_row():
+    """Rows are looked at some at a time; padding may repeat whatever it likes."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.stack([torch.randperm(5000, generator=generator)[:8] for _ in range(200)])
+    scores = torch.randn(200, 8, generator=generator)
+    scores[7, 2:] = -math.inf
+    ids[7, 2:] = ids[7, 0]
+    student = torch.randn(200, 5000, generator=generator)
+    expected = defined(student, ids, scores, 2.0, 'product').mean()
+    loss = kendall_rank_loss_topk(student, ids, scores, 2.0)
+    torch.testing.assert_close(loss, expected.float())
+    for row, place in ((0, 1), (51, 7), (199, 3)):
+        wrong = ids.clone()
+        wrong[row, place] = ids[row, 0]
+        message = rf'ids has class {ids[row, 0]} twice in one row'
+        with pytest.raises(ValueError, match=message):
+            kendall_rank_loss_topk(student, wrong, scores, 2.0)

@@ -21,6 +21,13 @@ from torch.utils.data import DataLoader
 
 from mmkendall.compat.safe_loading import load
 from mmkendall.engine.teacher_logits_build import is_kind
+from mmkendall.functional import (
+    kd_loss,
+    kendall_rank_loss,
+    listmle_loss,
+    order_scores,
+    pearson_loss,
+)
 from mmkendall.models import LogitDistill
 from mmkendall.models.algorithms.checkpoints import weights_checksum
 from mmkendall.models.algorithms.teacher_logits import (
@@ -111,6 +118,18 @@ def copy_of(built: Path, tmp_path: Path) -> str:
     return str(shutil.copytree(built / 'logits', tmp_path / 'logits'))
 
 
+@pytest.fixture(scope='module')
+def built_topk(built, tmp_path_factory) -> Path:
+    """The same, but of each row the three highest logits alone."""
+    folder = tmp_path_factory.mktemp('topk')
+    shutil.copy(built / 'teacher.pth', folder)
+    text = (built / 'config.py').read_text()
+    (folder / 'config.py').write_text(text.replace(str(built), str(folder)))
+    done = run_tool(TOOL, 'config.py', '--dtype', 'float32', '--topk', '3', cwd=folder)
+    assert f'{2 * SAMPLES} rows written' in done.stdout
+    return folder
+
+
 def test_losses_and_gradients_are_those_of_the_live_teacher(built):
     cached = losses_and_gradients(*build(built))
     live = losses_and_gradients(*build(built, **{'model.teacher_logits': None}))
@@ -145,6 +164,128 @@ model['teacher'] = [
     live = losses_and_gradients(*build(tmp_path, **{'model.teacher_logits': None}))
     for (losses, _), (expected, _) in zip(cached, live, strict=True):
         torch.testing.assert_close(losses, expected, rtol=1e-6, atol=1e-6)
+
+
+def highest(logits: torch.Tensor, kept: int) -> torch.Tensor:
+    """Minus infinity for all but the highest so many logits of each row."""
+    lowest = logits.sort(dim=-1).values[..., -kept:][..., :1]
+    return logits.masked_fill(logits < lowest, -torch.inf)
+
+
+def test_only_the_highest_are_kept(built, built_topk):
+    """The losses are those of the whole logits without the others, and what is kept is exact."""
+    rows, crcs = range(2 * SAMPLES), np.load(built / 'logits' / 'crc.npy')
+    whole = TeacherLogits(built / 'logits').read(rows, crcs)
+    assert np.load(built_topk / 'logits' / 'ids.npy').dtype == np.uint16
+    assert np.load(built_topk / 'logits' / 'logits.npy').shape == (2 * SAMPLES, 1, 3)
+    assert json.loads((built_topk / 'logits' / 'meta.json').read_text())['format'] == 3
+    kept = TeacherLogits(built_topk / 'logits').read(rows, crcs)
+    torch.testing.assert_close(kept, highest(whole, 3), rtol=1e-5, atol=1e-5)
+
+    model, dataset = build(built_topk)
+    for name, connector, definition in (
+        ('KDLoss', None, lambda s, t: kd_loss(s, highest(t, 3), 4.0)),
+        ('KendallRankLoss', None, lambda s, t: kendall_rank_loss(s, highest(t, 3))),
+        ('ListMLELoss', None, lambda s, t: listmle_loss(s, highest(t, 3))),
+        ('PearsonLoss', 'OrderScores', lambda s, t: pearson_loss(s, order_scores(highest(t, 3)))),
+    ):
+        cfg = Config.fromfile(str(built_topk / 'config.py'))
+        of_teacher = dict(from_student=False, recorder='fc')
+        if connector:
+            cfg.model.distiller.connectors = dict(c=dict(type=f'mmkendall.{connector}'))
+            of_teacher['connector'] = 'c'
+        cfg.model.distiller.distill_losses = dict(loss_x=dict(type=f'mmkendall.{name}'))
+        cfg.model.distiller.loss_forward_mappings = dict(
+            loss_x=dict(preds_S=dict(from_student=True, recorder='fc'), preds_T=of_teacher)
+        )
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model).train()
+        batch = pseudo_collate([dataset[row] for row in (3, 70, 119, 5)])
+        losses = model(**model.data_preprocessor(batch, True), mode='loss')
+        sum(losses.values()).backward()
+        managers = model.distiller.student_recorders, model.distiller.teacher_recorders
+        student, _ = (manager.get_recorder('fc').get_record_data() for manager in managers)
+        expected = definition(student, whole[[3, 70, 119, 5], 0])
+        torch.testing.assert_close(losses['distill.loss_x'], expected, rtol=1e-4, atol=1e-5)
+        assert all(p.grad.isfinite().all() for p in model.architecture.parameters())
+
+
+@pytest.mark.parametrize('method', ['kd', 'rank'])
+def test_the_configs_of_the_digits(method, built_topk):
+    pair = 'resnet18-w16_resnet18-w4_1xb64_digits'
+    cfg = Config.fromfile(str(DIGITS / f'{method}_scores_{pair}.py'))
+    cfg.model.teacher_ckpt = f'{built_topk}/teacher.pth'
+    cfg.model.teacher_logits = f'{built_topk}/logits'
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).train()
+    _, dataset = build(built_topk)
+    name = {'kd': 'distill.loss_kl', 'rank': 'distill.loss_rank'}[method]
+    for losses, gradients in losses_and_gradients(model, dataset):
+        assert set(losses) == {'student.loss', name}
+        assert all(value.isfinite() for value in (*losses.values(), *map(torch.sum, gradients)))
+
+
+def test_which_of_many_classes_are_kept(tmp_path):
+    """Ids above 65,535, several teachers, in half precision, and the minus infinity of a table."""
+    teachers = {'weights': ['a', 'b'], 'table': {'file': 'scores.csv'}}
+    made_of = {**MADE_OF, 'rows': 3, 'samples': 3, 'classes': 70_000, 'dtype': 'float16'}
+    writer = TeacherLogitsWriter(tmp_path, {**made_of, 'teachers': teachers, 'topk': 4})
+    logits = torch.randn(3, 2, 70_000, generator=torch.Generator().manual_seed(0))
+    logits[1, 0, 5:] = logits[1, 0, 2] = -torch.inf
+    logits[0, 1, 69_999] = 20
+    writer.append(logits, [1, 2, 3])
+    writer.flush()
+    assert np.load(tmp_path / 'ids.npy').dtype == np.uint32
+    found = TeacherLogits(tmp_path).read(range(3), [1, 2, 3])
+    expected = highest(logits, 4)
+    assert (expected[1, 0] > -torch.inf).sum() == 4
+    torch.testing.assert_close(found, expected.half().float(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('value', ['0', '10', '-1'])
+def test_a_topk_that_is_none(value, built, tmp_path, monkeypatch, capsys):
+    again = (TOOL, built / 'config.py', '--out', tmp_path / 'other', '--topk', value)
+    assert call_tool(monkeypatch, *again) == 2
+    error = capsys.readouterr().err
+    assert f'--topk must be 1 at least and below the 10 classes, got {value}' in error
+    assert not (tmp_path / 'other').exists()
+
+
+def test_a_folder_with_all_is_not_mixed_with_one_of_the_highest(
+    built_topk, built, monkeypatch, capsys
+):
+    for folder, options, change in (
+        (built, ['--topk', '3'], 'topk: None -> 3'),
+        (built_topk, [], 'topk: 3 -> None'),
+        (built_topk, ['--topk', '4'], 'topk: 3 -> 4'),
+    ):
+        again = (TOOL, folder / 'config.py', '--dtype', 'float32', *options)
+        assert call_tool(monkeypatch, *again) == 2
+        assert change in capsys.readouterr().err
+
+
+def test_a_loss_that_cannot_take_last_classes_ends_the_run(
+    built_topk, tmp_path, monkeypatch, capsys
+):
+    """Before its first step, in one sentence, and not with a NaN."""
+    monkeypatch.chdir(tmp_path)
+    Path('config.py').write_text(
+        f"""
+_base_ = ['{built_topk}/config.py']
+model = dict(distiller=dict(
+    distill_losses=dict(_delete_=True, loss_x=dict(type='mmkendall.PearsonLoss')),
+    loss_forward_mappings=dict(_delete_=True, loss_x=dict(
+        preds_S=dict(from_student=True, recorder='fc'),
+        preds_T=dict(from_student=False, recorder='fc')))))
+"""
+    )
+    assert call_tool(monkeypatch, 'train.py', 'config.py') == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(
+        r'distill_losses\.loss_x, a PearsonLoss, cannot take a teacher who says minus infinity of '
+        r'classes that are last, as preds_T does: put a mmkendall\.OrderScores before it',
+        error,
+    )
 
 
 def test_float16_is_near(built, tmp_path):
@@ -268,6 +409,10 @@ def reshape(name, shape):
     return lambda folder: np.save(folder / name, np.zeros(shape, np.float32))
 
 
+def swap_places(array: np.ndarray) -> None:
+    array[:] = array[..., ::-1].copy()
+
+
 DAMAGED = r"logits' is damaged: "
 NOT_WRITTEN = DAMAGED + r'\d+ of 30 rows of this batch are not what was written, first sample \d+'
 
@@ -315,6 +460,43 @@ def test_damage_is_noticed(damage, message, built, tmp_path):
     folder = copy_of(built, tmp_path)
     damage(Path(folder))
     _, dataset = build(built)
+    with pytest.raises(TeacherLogitsError, match=message) as raised:
+        read_all(folder, dataset)
+    assert '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    {
+        'a bit of a logit': (change('logits.npy', flip_a_bit), NOT_WRITTEN),
+        'a bit of an id': (change('ids.npy', flip_a_bit), NOT_WRITTEN),
+        'logits negated': (change('logits.npy', negate), NOT_WRITTEN),
+        'other classes': (change('ids.npy', swap_places), NOT_WRITTEN),
+        'ids of other rows': (change('ids.npy', swap_rows), NOT_WRITTEN),
+        'half zero': (change('ids.npy', zero_half), NOT_WRITTEN),
+        'truncated': (cut('ids.npy', -40), DAMAGED + r'ids\.npy must hold uint16 of shape'),
+        'missing': (lambda folder: (folder / 'ids.npy').unlink(), DAMAGED + r'ids\.npy must hold'),
+        'type': (
+            lambda folder: np.save(folder / 'ids.npy', np.zeros((120, 1, 3), np.int64)),
+            r'uint16 of shape \(120, 1, 3\).* got .*int64',
+        ),
+        'kept': (
+            change_meta(lambda meta: meta['made_of'].update(topk=2)),
+            DAMAGED + r'meta\.json does not say what was written there',
+        ),
+        'all kept': (change_meta(lambda meta: meta['made_of'].pop('topk') and None), DAMAGED),
+        'odd kept': (change_meta(lambda meta: meta['made_of'].update(topk='three')), DAMAGED),
+        'format of all': (change_meta(lambda meta: meta.update(format=2)), DAMAGED + 'meta'),
+        'newer': (
+            change_meta(lambda meta: meta.update(format=4)),
+            'of format 4, .* reads 2 and 3',
+        ),
+    }.values(),
+)
+def test_damage_of_the_highest_is_noticed(damage, message, built_topk, tmp_path):
+    folder = copy_of(built_topk, tmp_path)
+    damage(Path(folder))
+    _, dataset = build(built_topk)
     with pytest.raises(TeacherLogitsError, match=message) as raised:
         read_all(folder, dataset)
     assert '\n' not in str(raised.value)

@@ -47,6 +47,8 @@ COLUMNS = {
     'training_step_share': (
         *('case', 'rows', 'classes', 'steepness', 'subject', 'median_s', 'spread', 'share'),
     ),
+    'linear_head': ('case', 'subject', 'median_s', 'spread', 'extra_bytes', 'ratio'),
+    'loss_costs': ('case', 'subject', 'median_s', 'spread', 'extra_bytes', 'ratio'),
     'tau_speed': ('case', 'subject', 'median_s', 'spread', 'extra_bytes', 'ratio'),
 }
 HEADINGS = dict(

@@ -2,9 +2,13 @@
 
     python tools/dataset_converters/digits_scores.py svm work_dirs/digits_svm/scores.csv
     python tools/dataset_converters/digits_scores.py forest work_dirs/digits_forest/votes.csv
+    python tools/dataset_converters/digits_scores.py cosine work_dirs/digits_cosine/cosines.csv
+    python tools/dataset_converters/digits_scores.py prototype work_dirs/digits_prototype/table.csv
 
 The table is for scores_to_teacher_logits.py. ``svm`` gives the margins of one support vector
-machine a class, ``forest`` how many of 200 decision trees vote for a class. Each image is scored
+machine a class, ``forest`` how many of 200 decision trees vote for a class, ``cosine`` the cosines
+between an image and the mean of each class, ``prototype`` the distance to the nearest of each
+class's eight prototypes, the centres of k-means. Each image is scored
 by a model that was fitted without it, on the other four fifths: of its own training images a
 forest knows the labels by heart.
 """
@@ -30,6 +34,7 @@ from mmkendall.whole_files import write_atomically  # noqa: E402
 CLASSES = Digits.METAINFO['classes']
 FOLDS = 5
 TREES = 200
+PROTOTYPES = 8
 
 
 def svm_margins(images: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -51,7 +56,32 @@ def forest_votes(images: np.ndarray, labels: np.ndarray, others: np.ndarray) -> 
     return votes
 
 
-TEACHERS = {'svm': svm_margins, 'forest': forest_votes}
+def class_cosines(images: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of images that were not fitted, the cosine to the mean of each class: (n, 10)."""
+    means = np.stack([images[labels == label].mean(axis=0) for label in range(len(CLASSES))])
+    means, others = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (means, others))
+    return others @ means.T
+
+
+def prototype_distances(images: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of images that were not fitted, the distance to each class's nearest prototype: (n, 10)."""
+    from sklearn.cluster import KMeans
+
+    distances = []
+    for label in range(len(CLASSES)):
+        clusters = KMeans(PROTOTYPES, n_init=1, random_state=0).fit(images[labels == label])
+        distances.append(clusters.transform(others).min(axis=1))
+    return np.stack(distances, axis=1)
+
+
+TEACHERS = {
+    'svm': svm_margins,
+    'forest': forest_votes,
+    'cosine': class_cosines,
+    'prototype': prototype_distances,
+}
+# Of which the lowest number is the best.
+LOW_IS_BEST = ('prototype',)
 
 
 def out_of_fold(score: Callable, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -89,8 +119,10 @@ def main() -> int:
     except (ImportError, OSError) as error:
         print(f'digits_scores.py: error: {error}', file=sys.stderr)
         return 2
-    right = (scores.argmax(axis=1) == labels).mean()
-    print(f'{args.file}: {len(scores)} images, the highest class is the label of {right:.1%}')
+    is_low = args.teacher in LOW_IS_BEST
+    right = ((-scores if is_low else scores).argmax(axis=1) == labels).mean()
+    best = 'lowest' if is_low else 'highest'
+    print(f'{args.file}: {len(scores)} images, the {best} class is the label of {right:.1%}')
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,6 +55,44 @@ def check_records(distiller: nn.Module, read: dict[str, dict[str, Any]]) -> None
         for pair in PAIRS:
             if all(argument in values for argument in pair):
                 _check_logits(name, loss, mapping, values, pair)
+
+
+def check_last_classes(
+    distiller: nn.Module, read: dict[str, dict[str, Any]], results: dict[str, Tensor]
+) -> None:
+    """Raises ConfigError for a loss that is not finite because a teacher gives minus infinity.
+
+    So a teacher says that a class is last: without a vote, or beyond the first K that were kept.
+
+    Args:
+        distiller: a ``ConfigurableDistiller``.
+        read: what was read, after connectors, by loss and argument.
+        results: what the losses gave, by name.
+    """
+    for name, values in read.items():
+        result = results.get(name)
+        if not isinstance(result, Tensor) or bool(result.isfinite().all()):
+            continue
+        mapping = distiller.loss_forward_mappings[name]
+        logits = {
+            argument: value
+            for argument, value in values.items()
+            if isinstance(value, Tensor) and value.is_floating_point()
+        }
+        last = [
+            argument
+            for argument, value in logits.items()
+            if not mapping[argument]['from_student'] and bool((value == -math.inf).any())
+        ]
+        others = [value for argument, value in logits.items() if argument not in last]
+        if last and all(bool(value.isfinite().all()) for value in others):
+            loss = type(distiller.distill_losses[name]).__name__
+            raise ConfigError(
+                f'distill_losses.{name}, a {loss}, cannot take a teacher who says minus infinity '
+                f'of classes that are last, as {", ".join(last)} does: put a '
+                'mmkendall.OrderScores before it as the connector of the teacher, take a loss on '
+                'the order or a KL divergence, or teacher logits that are finite'
+            )
 
 
 def check_results(distiller: nn.Module, results: dict[str, Tensor]) -> None:

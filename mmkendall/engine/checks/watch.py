@@ -8,7 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmkendall.engine.checks.explain import one_line
-from mmkendall.engine.checks.records import check_records, check_results, describe
+from mmkendall.engine.checks.records import (
+    check_last_classes,
+    check_records,
+    check_results,
+    describe,
+)
 from mmkendall.engine.errors import ConfigError
 
 
@@ -58,6 +63,7 @@ def watched(distiller: nn.Module, student_trains: bool) -> Callable[[], dict[str
             raise _no_record(distiller, *unread[0], failure) from failure
         if failure is not None:
             raise _no_loss(distiller, read, failure) from failure
+        check_last_classes(distiller, read, losses)
         if student_trains:
             check_results(distiller, losses)
         return losses

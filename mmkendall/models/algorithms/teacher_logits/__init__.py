@@ -1,6 +1,6 @@
 """Teacher logits on disk: what the files are, who reads them, who writes them, and from what."""
 
-from mmkendall.models.algorithms.teacher_logits.files import DTYPES, TeacherLogitsError
+from mmkendall.models.algorithms.teacher_logits.files import DTYPES, TeacherLogitsError, is_topk
 from mmkendall.models.algorithms.teacher_logits.reader import TeacherLogits, check_unmixed
 from mmkendall.models.algorithms.teacher_logits.table import (
     KINDS,
@@ -28,6 +28,7 @@ __all__ = [
     'as_logits',
     'check_teacher_classes',
     'check_unmixed',
+    'is_topk',
     'read_table',
     'table_fingerprint',
 ]

@@ -3,18 +3,21 @@
 A folder with
 
 ``meta.json``
-    What the logits were made of: :data:`FORMAT`, the data set's size, views, seed and classes, and
+    What the logits were made of: the format, the data set's size, views, seed and classes, and
     the teachers' fingerprint and classes, with a checksum. In place of a network's weights the
     fingerprint may name a table of scores. Also how many rows are written, so that a stopped
     build goes on.
 ``logits.npy``
     (rows, teachers, classes), float16 or float32, read through a memory map. Those of a table may
-    be minus infinity, for classes that are last.
+    be minus infinity, for classes that are last. Where only the highest K of each row are kept,
+    (rows, teachers, K), the highest first.
+``ids.npy``
+    Only there: (rows, teachers, K), uint16 or uint32, the class of each logit.
 ``crc.npy``
     (rows,), uint32: CRC-32 of the image that each row was computed from.
 ``check.npy``
-    (rows,), uint32: CRC-32 of each row of logits, begun with that of its image; so neither can
-    change, nor rows change places.
+    (rows,), uint32: CRC-32 of each row of logits and ids, begun with that of its image; so none
+    can change, nor rows change places.
 ``lock``
     Held by the process that writes.
 """
@@ -23,12 +26,15 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-FORMAT = 2
+# The second where only the highest logits are kept, of which versions that read the first know
+# nothing.
+FORMATS = (2, 3)
 DTYPES = ('float16', 'float32')
 BUILD = (
     'tools/dataset_converters/cache_teacher_logits.py CONFIG (of a table of scores with '
@@ -44,12 +50,17 @@ class TeacherLogitsError(RuntimeError):
 
 def layout(made_of: dict[str, Any]) -> list[tuple[str, Any, tuple[int, ...]]]:
     """Name, type and shape of each array."""
-    shape = (made_of['rows'], len(made_of['teachers']['weights']), made_of['classes'])
-    return [
-        ('logits.npy', made_of['dtype'], shape),
-        ('crc.npy', np.uint32, shape[:1]),
-        ('check.npy', np.uint32, shape[:1]),
-    ]
+    kept = made_of.get('topk', made_of['classes'])
+    shape = (made_of['rows'], len(made_of['teachers']['weights']), kept)
+    arrays = [('logits.npy', made_of['dtype'], shape)]
+    if 'topk' in made_of:
+        arrays.append(('ids.npy', np.min_scalar_type(max(made_of['classes'] - 1, 256)), shape))
+    return [*arrays, ('crc.npy', np.uint32, shape[:1]), ('check.npy', np.uint32, shape[:1])]
+
+
+def format_of(made_of: dict[str, Any]) -> int:
+    """The format of logits that are made so."""
+    return FORMATS['topk' in made_of]
 
 
 def open_arrays(folder: Path, made_of: dict[str, Any]) -> list[np.memmap]:
@@ -75,12 +86,12 @@ def open_arrays(folder: Path, made_of: dict[str, Any]) -> list[np.memmap]:
     return arrays
 
 
-def row_checksums(rows: np.ndarray, crcs: np.ndarray) -> np.ndarray:
-    """CRC-32 of each row, begun with that of its image."""
-    rows = np.ascontiguousarray(rows)
-    return np.array(
-        [zlib.crc32(row, int(crc)) for row, crc in zip(rows, crcs, strict=True)], dtype=np.uint32
-    )
+def row_checksums(arrays: Sequence[np.ndarray], crcs: np.ndarray) -> np.ndarray:
+    """CRC-32 of each row of some arrays one after the other, begun with that of its image."""
+    for array in arrays:
+        rows = np.ascontiguousarray(array)
+        crcs = [zlib.crc32(row, int(crc)) for row, crc in zip(rows, crcs, strict=True)]
+    return np.array(crcs, dtype=np.uint32)
 
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
@@ -101,10 +112,10 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
             f"{str(folder)!r} is damaged: meta.json can't be read ({type(error).__name__}: "
             f'{error}). {again}'
         ) from error
-    if version != FORMAT:
+    if version not in FORMATS:
         raise TeacherLogitsError(
-            f'{str(folder)!r} is of format {version}, this version reads {FORMAT}: build '
-            'the logits again'
+            f'{str(folder)!r} is of format {version}, this version reads '
+            f'{" and ".join(map(str, FORMATS))}: build the logits again'
         )
     made_of, done = meta.get('made_of'), meta.get('rows_done')
     sound = (
@@ -113,6 +124,8 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
         and made_of.get('dtype') in DTYPES
         and isinstance(made_of.get('teachers'), dict)
         and isinstance(made_of['teachers'].get('weights'), list)
+        and version == format_of(made_of)
+        and ('topk' not in made_of or is_topk(made_of['topk'], made_of['classes']))
         and is_number(done)
         and done <= made_of['rows']
     )
@@ -126,6 +139,11 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
 def is_number(value: Any) -> bool:
     """Whether a value of JSON can count something."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_topk(value: Any, classes: int) -> bool:
+    """Whether so many of the classes can be kept, and not all."""
+    return is_number(value) and 1 <= value < classes
 
 
 def checksum_of(value: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class TeacherLogits:
                 f'teacher_logits {str(folder)!r} is unfinished, {done} of {rows} rows: run '
                 f'{BUILD} again'
             )
-        self._logits, self._crc, self._check = open_arrays(self.folder, self.meta['made_of'])
+        *self._values, self._crc, self._check = open_arrays(self.folder, self.meta['made_of'])
 
     def check_teachers(self, fingerprint: dict[str, Any]) -> None:
         """Raises TeacherLogitsError unless they were made by these teachers.
@@ -120,6 +121,9 @@ class TeacherLogits:
     def read(self, rows: Sequence[int], crcs: Sequence[int]) -> Tensor:
         """The logits of some rows, float32 (N, teachers, classes).
 
+        Where only the highest were kept, the others are minus infinity: for a loss on the order
+        these classes are last and tied, for one on probabilities they have none.
+
         Args:
             rows: ``view_row`` of each sample of the batch.
             crcs: ``view_crc`` of each.
@@ -144,7 +148,7 @@ class TeacherLogits:
                 'again. If several FixedViews are joined, whose rows count alike, join the data '
                 'sets inside of one'
             )
-        values = self._logits[rows]
+        values = [array[rows] for array in self._values]
         wrong = np.flatnonzero(self._check[rows] != row_checksums(values, self._crc[rows]))
         if len(wrong):
             raise TeacherLogitsError(
@@ -152,7 +156,12 @@ class TeacherLogits:
                 'rows of this batch are not what was written, first '
                 f'{self._name(rows[wrong[0]])}. Remove the folder and build it again with {BUILD}'
             )
-        return torch.from_numpy(values.astype(np.float32))
+        logits = torch.from_numpy(values[0].astype(np.float32))
+        if len(values) == 1:
+            return logits
+        ids = torch.from_numpy(values[1].astype(np.int64))
+        dense = logits.new_full((*ids.shape[:2], self.meta['made_of']['classes']), -math.inf)
+        return dense.scatter(2, ids, logits)
 
     def _name(self, row: int) -> str:
         view, index = divmod(int(row), self.meta['made_of']['samples'])

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from mmkendall.class_names import ClassNamesError, compare_classes
 from mmkendall.models.algorithms.teacher_logits.files import (
-    FORMAT,
     TeacherLogitsError,
     checksum_of,
     differences,
+    format_of,
     layout,
     open_arrays,
     read_meta,
@@ -44,7 +44,8 @@ class TeacherLogitsWriter:
     Args:
         folder: made if missing.
         made_of: ``rows``, ``samples``, ``views``, ``seed``, ``classes``, ``dtype``, ``teachers``,
-            the fingerprint, and if known ``dataset_classes`` and ``teacher_classes``.
+            the fingerprint, and if known ``dataset_classes`` and ``teacher_classes``; ``topk``,
+            where only so many logits of each row are to be kept, the highest.
 
     Attributes:
         rows_done: rows that are safely on disk; :meth:`append` goes on there.
@@ -127,10 +128,16 @@ class TeacherLogitsWriter:
                 f'row {self._next} and following: logits that are not finite as '
                 f'{self.made_of["dtype"]}'
             )
+        arrays = [values]
+        if 'topk' in self.made_of:
+            # Of the given logits: in half precision more of them are tied.
+            ids = logits.cpu().topk(self.made_of['topk'], dim=-1).indices.numpy()
+            of_ids = np.dtype(layout(self.made_of)[1][1])
+            arrays = [np.take_along_axis(values, ids, axis=-1), ids.astype(of_ids)]
         crcs = np.asarray(crcs, dtype=np.uint32)
         with self._writing():
             for (file, offset, dtype, row_bytes), rows in zip(
-                self._files, (values, crcs, row_checksums(values, crcs)), strict=True
+                self._files, (*arrays, crcs, row_checksums(arrays, crcs)), strict=True
             ):
                 file.seek(offset + self._next * row_bytes)
                 file.write(np.ascontiguousarray(rows, dtype=dtype))
@@ -143,7 +150,7 @@ class TeacherLogitsWriter:
                 file.flush()
                 os.fsync(file.fileno())
             meta = {
-                'format': FORMAT,
+                'format': format_of(self.made_of),
                 'rows_done': self._next,
                 'checksum': checksum_of(self.made_of),
                 'made_of': self.made_of,
