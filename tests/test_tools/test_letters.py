@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from mmengine.registry import DATASETS
 
 from mmkendall.datasets.glyphs import capitals, letters
 
-from ..conftest import run_tool
+from ..conftest import call_tool, run_tool
 
 TOOL = 'dataset_converters/letters.py'
 
@@ -55,6 +56,17 @@ def test_classes_of_a_file_and_a_checksum(some_fonts, tmp_path):
     assert data.metainfo['classes'] == ('x', 'y')
 
 
+def refused(monkeypatch, capsys, folder, *options) -> str:
+    """What the command says as it ends with status 2."""
+    monkeypatch.chdir(folder)
+    try:
+        status = call_tool(monkeypatch, TOOL, 'out', *options)
+    except SystemExit as end:  # argparse
+        status = end.code
+    assert status == 2
+    return ''.join(capsys.readouterr().err.split('\n'))
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
@@ -67,31 +79,26 @@ def test_classes_of_a_file_and_a_checksum(some_fonts, tmp_path):
         (('--transfer-classes', 'x'), '--transfer-classes goes with --classes FILE, got letters'),
     ],
 )
-def test_refuses(options, message, some_fonts, tmp_path):
+def test_refuses(options, message, some_fonts, tmp_path, monkeypatch, capsys):
     fonts = () if '--fonts' in options else ('--fonts', some_fonts)
-    done = run_tool(TOOL, 'out', *fonts, *options, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert message in done.stderr
+    said = refused(monkeypatch, capsys, tmp_path, *fonts, *options)
+    assert message in said
     assert not (tmp_path / 'out').exists()
     if 'faces' in message:
         kind = 'kanji' if 'kanji' in options else 'letters'
-        assert 'apt-get install --no-install-recommends $(cat ' in done.stderr
-        path = done.stderr.rpartition('$(cat ')[2].rpartition(')')[0]
+        assert 'apt-get install --no-install-recommends $(cat ' in said
+        path = said.rpartition('$(cat ')[2].rpartition(')')[0]
         assert path.endswith(f'fonts_{kind}.txt')
-        with open(path) as file:
-            packages = file.read().split()
+        packages = Path(path).read_text().split()
         assert len(packages) > 20
         assert all(package.startswith('fonts-') for package in packages)
 
 
-def test_a_class_is_not_on_both_sides(some_fonts, tmp_path):
+def test_a_class_is_not_on_both_sides(tmp_path, monkeypatch, capsys):
     (tmp_path / 'classes.txt').write_text('a\nb\n')
-    done = run_tool(
-        TOOL, 'out', '--classes', 'classes.txt', '--transfer-classes', 'classes.txt',
-        cwd=tmp_path, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert 'classes that --classes has not, got a, b' in done.stderr
+    options = ('--classes', 'classes.txt', '--transfer-classes', 'classes.txt')
+    said = refused(monkeypatch, capsys, tmp_path, *options)
+    assert 'classes that --classes has not, got a, b' in said
 
 
 def test_trains_against_teacher_logits_of_all_images(letters_folder, tmp_path):
