@@ -6,4 +6,4 @@ _base_ = [
 ]
 
 model = _base_.teacher
-optim_wrapper = dict(optimizer=dict(lr=0.1, weight_decay=5e-4))
+optim_wrapper = dict(optimizer=dict(weight_decay=5e-4))

@@ -119,7 +119,7 @@ class InMemory(NumberedRows, ABC):
 
     @property
     def changed_labels(self) -> Tensor:
-        """Which samples have a wrong label: bool (samples,)."""
+        """Bool (samples,), True for each sample that has a wrong label."""
         return self.labels != self.true_labels
 
     @abstractmethod

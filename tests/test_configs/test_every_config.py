@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +15,9 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DATASETS, FUNCTIONS, MODELS, DefaultScope
+
+from mmkendall.datasets.glyphs import kanji, letters, write_folder
 
 from ..conftest import REPOSITORY, needs_mmdet
 
@@ -62,6 +65,24 @@ def build_model(cfg: Config) -> torch.nn.Module:
 
 
 @pytest.fixture(scope='module')
+def in_memory(tmp_path_factory) -> str:
+    """Noise in the files of the letters and of the kanji, one face for each split."""
+    folder = tmp_path_factory.mktemp('glyphs')
+    rng = np.random.default_rng(0)
+    for name, classes in (('letters', letters()), ('kanji', kanji())):
+        faces = {split: [dict(group=0)] for split in ('train', 'val', 'test')}
+        arrays = {
+            split: rng.integers(0, 255, (1, len(classes), 1, 32, 32), dtype=np.uint8)
+            for split in faces
+        }
+        meta = dict(
+            classes=classes, transfer_classes=[], faces=faces, options=dict(seed=0), parts={}
+        )
+        write_folder(folder / name, arrays, meta)
+    return str(folder)
+
+
+@pytest.fixture(scope='module')
 def images(tmp_path_factory) -> dict[str, dict]:
     """One image as each data set hands it to its pipeline."""
     rng = np.random.default_rng(0)
@@ -74,10 +95,26 @@ def images(tmp_path_factory) -> dict[str, dict]:
     }
 
 
+def two_samples(loader: Config, images: dict[str, dict], in_memory: str) -> dict:
+    """A batch of two, by the config's own pipeline or by its data set in memory."""
+    kind = loader.dataset.type.split('.')[-1]
+    if 'pipeline' in loader.dataset:
+        pipeline = Compose(loader.dataset.pipeline)
+        return pseudo_collate([pipeline({**images[kind], 'gt_label': label}) for label in (1, 3)])
+    if not Path(loader.dataset.data_root).is_absolute():
+        loader.dataset.data_root = str(Path(in_memory) / Path(loader.dataset.data_root).name)
+    elif not Path(loader.dataset.data_root).is_dir():
+        pytest.skip(
+            f'{loader.dataset.data_root} is missing: apt-get install dataset-fashion-mnist'
+        )
+    data = DATASETS.build(loader.dataset)
+    return FUNCTIONS.get(loader.collate_fn.type)([data[1], data[3]])
+
+
 @pytest.mark.parametrize(
     'path', CONFIGS, ids=lambda path: path.relative_to(FOLDER).with_suffix('').as_posix()
 )
-def test_data_and_model(path, images):
+def test_data_and_model(path, images, in_memory):
     if 'pit-tiny' in path.name:
         pytest.importorskip('timm')
     if 'pvt-tiny' in path.name:
@@ -87,11 +124,7 @@ def test_data_and_model(path, images):
         model = build_model(cfg)
         batches = []
         for loader in (cfg.train_dataloader, cfg.val_dataloader):
-            image = images[loader.dataset.type.split('.')[-1]]
-            pipeline = Compose(loader.dataset.pipeline)
-            batches.append(
-                pseudo_collate([pipeline({**image, 'gt_label': label}) for label in (1, 3)])
-            )
+            batches.append(two_samples(loader, images, in_memory))
         Evaluator(cfg.val_evaluator)
         build_optim_wrapper(model, cfg.optim_wrapper)
     training, validation = batches
@@ -105,7 +138,7 @@ def test_data_and_model(path, images):
     (shape,) = {tuple(image.shape) for image in validation['inputs']}
     assert (
         shape[-1]
-        == {'Digits': 8, 'CIFAR100': 32, 'ImageNet': 224}[
+        == {'Digits': 8, 'CIFAR100': 32, 'ImageNet': 224, 'Glyphs': 32, 'FashionMNIST': 32}[
             cfg.val_dataloader.dataset.type.split('.')[-1]
         ]
     )
@@ -126,7 +159,11 @@ def teacher_alone(checkpoint: str) -> Config:
 
 @pytest.mark.parametrize(
     'path',
-    sorted(FOLDER.glob('_base_/pairs/*_cifar100.py')),
+    sorted(
+        path
+        for dataset in ('cifar100', 'letters', 'kanji', 'fashion-mnist')
+        for path in FOLDER.glob(f'_base_/pairs/*_{dataset}.py')
+    ),
     ids=lambda path: path.stem,
 )
 def test_the_teacher_is_where_its_training_puts_it(path):

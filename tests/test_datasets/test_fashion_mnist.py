@@ -64,9 +64,7 @@ def test_refuses(folder, tmp_path):
         ),
     ):
         with pytest.raises(error, match=message):
-            DATASETS.build(
-                {'type': 'mmkendall.FashionMNIST', 'data_root': str(folder), **options}
-            )
+            DATASETS.build({'type': 'mmkendall.FashionMNIST', 'data_root': str(folder), **options})
     name = 't10k-images-idx3-ubyte'
     packed = (folder / f'{name}.gz').read_bytes()
     (tmp_path / f'{name}.gz').write_bytes(packed[: len(packed) // 2])

@@ -176,7 +176,7 @@ def test_the_same_fonts_give_the_same_bytes(some_fonts):
     # A font of radicals and brackets has no letters.
     (reason,) = {meta['left_out'][name] for name in meta['left_out'] if 'STIXSizFiveSym' in name}
     assert reason == 'it has no glyph for abcXY'
-    with pytest.raises(GlyphsError, match='3 groups of faces at least .*, got 1 of 4 faces'):
+    with pytest.raises(GlyphsError, match=r'3 groups of faces at least .*, got 1 of 4 faces'):
         make_glyphs([face for face in faces if face.family == 'STIXGeneral'], 'abc', '')
 
 

@@ -3,9 +3,9 @@
 data_preprocessor = dict(
     type='mmkendall.StackedDataPreprocessor',
     num_classes=10,
-    # To the range from 0 to 1.
-    mean=[0.0],
-    std=[255.0],
+    # Mean and deviation of the training pixels, 0 to 255.
+    mean=[55.8],
+    std=[84.6],
 )
 
 train_dataloader = dict(

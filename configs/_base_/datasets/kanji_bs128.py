@@ -3,9 +3,9 @@
 data_preprocessor = dict(
     type='mmkendall.StackedDataPreprocessor',
     num_classes=500,
-    # Ink is 1 and paper 0.
-    mean=[0.0],
-    std=[255.0],
+    # Mean and deviation of the training pixels, 0 to 255.
+    mean=[45.8],
+    std=[84.4],
 )
 
 train_dataloader = dict(

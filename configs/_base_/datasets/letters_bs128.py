@@ -5,9 +5,9 @@
 data_preprocessor = dict(
     type='mmkendall.StackedDataPreprocessor',
     num_classes=119,
-    # Ink is 1 and paper 0.
-    mean=[0.0],
-    std=[255.0],
+    # Mean and deviation of the training pixels, 0 to 255.
+    mean=[14.9],
+    std=[52.8],
 )
 
 train_dataloader = dict(

@@ -3,7 +3,9 @@
 _base_ = ['../default_runtime.py']
 
 optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.3, momentum=0.9, weight_decay=5e-5, nesterov=True)
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-5, nesterov=True),
+    # KD against a teacher of wide logits diverged in its first epoch without it.
+    clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = dict(
     type='CosineAnnealingLR', T_max=16, by_epoch=True, convert_to_iter_based=True

@@ -51,7 +51,7 @@ def fingerprint(arrays: dict[str, np.ndarray]) -> str:
 
 
 def write_folder(folder: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> str:
-    """Writes the arrays, ``meta.json`` last, and returns their :func:`fingerprint`."""
+    """Writes the arrays, ``meta.json`` last, and returns their ``fingerprint``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
         np.save(folder / f'{name}.npy', array)

@@ -30,7 +30,7 @@ def make_glyphs(
     per_group: int = 3,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of :mod:`mmkendall.datasets.glyphs.files`, and what ``meta.json`` says of them.
+    """The arrays of ``mmkendall.datasets.glyphs.files``, and what ``meta.json`` says of them.
 
     Args:
         faces: from which those are taken that draw all characters.
@@ -126,7 +126,7 @@ def _take(groups: Sequence[int], per_group: int, seed: int) -> list[int]:
 
 
 def split_groups(groups: Sequence[int], seed: int) -> dict[int, str]:
-    """The part of each group, such that the faces are shared out as :data:`SHARES` says.
+    """The part of each group, such that the faces are shared out as ``SHARES`` says.
 
     Each group, in an order drawn with the seed, goes to the part that lacks most faces.
 

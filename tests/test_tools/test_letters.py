@@ -1,0 +1,138 @@
+"""The command that draws glyphs, from its options to its files, with fonts of matplotlib."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS
+
+from mmkendall.datasets.glyphs import capitals, letters
+
+from ..conftest import call_tool, run_tool
+
+TOOL = 'dataset_converters/letters.py'
+
+
+def test_letters(letters_folder):
+    meta = json.loads((letters_folder / 'meta.json').read_text(encoding='utf-8'))
+    assert meta['classes'] == list(letters())
+    assert meta['transfer_classes'] == list(capitals())
+    assert meta['parts']['é'] == ['e', 'acute accent']
+    assert set(meta['versions']) == {'pillow', 'fonttools', 'numpy'}
+    assert meta['options']['num_views'] == 2
+    assert any('STIXSizFiveSym' in name for name in meta['left_out'])
+    sheet = cv2.imread(str(letters_folder / 'sheet.png'), cv2.IMREAD_GRAYSCALE)
+    assert sheet.shape[1] == 24 * 32
+    # All of the first class of the first face to train is in it, both views below each other.
+    train = np.load(letters_folder / 'train.npy')
+    column = np.concatenate(train[0, 0])
+    assert np.array_equal(sheet[:64, :32], column)
+
+
+def test_classes_of_a_file_and_a_checksum(some_fonts, tmp_path):
+    (tmp_path / 'classes.txt').write_text('a\nfi\nж\n', encoding='utf-8')
+    (tmp_path / 'other.txt').write_text('x\ny\n')
+    options = (
+        '--classes',
+        'classes.txt',
+        '--transfer-classes',
+        'other.txt',
+        '--fonts',
+        some_fonts,
+    )
+    said = [run_tool(TOOL, name, *options, cwd=tmp_path).stdout for name in ('one', 'two')]
+    assert said[0].replace('one', '') == said[1].replace('two', '')
+    meta = json.loads((tmp_path / 'one/meta.json').read_text(encoding='utf-8'))
+    assert f'3 classes, 2 for transfer; SHA-256 {meta["sha256"]}' in said[0]
+    for name in ('train.npy', 'val.npy', 'test.npy', 'transfer_train.npy', 'transfer_test.npy'):
+        assert (tmp_path / 'one' / name).read_bytes() == (tmp_path / 'two' / name).read_bytes()
+    data = DATASETS.build(
+        dict(type='mmkendall.Glyphs', data_root=str(tmp_path / 'one'), split='transfer_train')
+    )
+    assert data.metainfo['classes'] == ('x', 'y')
+
+
+def refused(monkeypatch, capsys, folder, *options) -> str:
+    """What the command says as it ends with status 2."""
+    monkeypatch.chdir(folder)
+    try:
+        status = call_tool(monkeypatch, TOOL, 'out', *options)
+    except SystemExit as end:  # argparse
+        status = end.code
+    assert status == 2
+    return ''.join(capsys.readouterr().err.split('\n'))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ((), 'must give 120 faces (--least), got'),
+        (('--classes', 'kanji'), 'of 0 faces that draw all 600 characters'),
+        (('--fonts', 'nowhere'), 'fonts must be folders, and nowhere is none'),
+        (('--classes', 'none.txt'), "classes 'none.txt' can't be read as UTF-8"),
+        (('--views', '0'), '--views must be 1 or more, got 0'),
+        (('--above', '1.5'), '--above must be above 0 and at most 1, got 1.5'),
+        (('--transfer-classes', 'x'), '--transfer-classes goes with --classes FILE, got letters'),
+    ],
+)
+def test_refuses(options, message, some_fonts, tmp_path, monkeypatch, capsys):
+    fonts = () if '--fonts' in options else ('--fonts', some_fonts)
+    said = refused(monkeypatch, capsys, tmp_path, *fonts, *options)
+    assert message in said
+    assert not (tmp_path / 'out').exists()
+    if 'faces' in message:
+        kind = 'kanji' if 'kanji' in options else 'letters'
+        assert 'apt-get install --no-install-recommends $(cat ' in said
+        path = said.rpartition('$(cat ')[2].rpartition(')')[0]
+        assert path.endswith(f'fonts_{kind}.txt')
+        packages = Path(path).read_text().split()
+        assert len(packages) > 20
+        assert all(package.startswith('fonts-') for package in packages)
+
+
+def test_a_class_is_not_on_both_sides(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'classes.txt').write_text('a\nb\n')
+    options = ('--classes', 'classes.txt', '--transfer-classes', 'classes.txt')
+    said = refused(monkeypatch, capsys, tmp_path, *options)
+    assert 'classes that --classes has not, got a, b' in said
+
+
+def test_trains_against_teacher_logits_of_all_images(letters_folder, tmp_path):
+    """A few batches of the real configs: teacher, its logits on disk, a student on some faces."""
+    configs = 'mmkendall::letters'
+    short = (
+        'train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'param_scheduler=None',
+        'default_hooks.checkpoint.interval=1', 'randomness.seed=0',
+        *(f'{part}_dataloader.dataset.data_root={letters_folder}'
+          for part in ('train', 'val', 'test')),
+    )  # fmt: skip
+    teacher = f'{configs}/convnet_1xb128_letters.py'
+    run_tool('train.py', teacher, '--work-dir', 'teacher', '--cfg-options', *short, cwd=tmp_path)
+    checkpoint = 'teacher/epoch_1.pth'
+    run_tool('test.py', teacher, checkpoint, '--out', 'test.pkl', '--cfg-options', *short,
+             cwd=tmp_path)  # fmt: skip
+    student = f'{configs}/kd-rank_logits_convnet_lenet_1xb128_letters.py'
+    options = (
+        *short,
+        f'model.teacher_ckpt={checkpoint}',
+        'model.teacher_logits=logits',
+        'train_dataloader.dataset.num_faces=2',
+        'train_dataloader.dataset.wrong_labels=0.4',
+    )
+    built = run_tool('dataset_converters/cache_teacher_logits.py', student, '--cfg-options',
+                     *options, cwd=tmp_path)  # fmt: skip
+    train = np.load(letters_folder / 'train.npy')
+    assert f'{np.prod(train.shape[:3])} rows written' in built.stdout
+    done = run_tool('train.py', student, '--work-dir', 'student', '--cfg-options', *options,
+                    cwd=tmp_path)  # fmt: skip
+    # Six batches of two faces, where the whole set has some hundred.
+    assert f'[{-(-2 * 119 * 2 // 128)}/{-(-2 * 119 * 2 // 128)}]' in done.stdout + done.stderr
+    tested = run_tool(
+        'test.py', student, 'student/epoch_1.pth', '--cfg-options', *options,
+        'test_evaluator.1.teacher_results=test.pkl', cwd=tmp_path,
+    )  # fmt: skip
+    assert 'kendall/tau_b' in tested.stdout + tested.stderr
