@@ -2,6 +2,7 @@
 
     python tools/benchmark.py configs/studies/quick.py
     python tools/benchmark.py configs/studies/quick.py --plan
+    python tools/benchmark.py --against mmrazor
 
 A study is a Python config: teachers, cases, arms, seeds (docs/studies.md). What is finished is
 kept, so the same command goes on after a stop and does nothing once all is done. Writes
@@ -57,7 +58,13 @@ class FailedTasksError(RuntimeError):
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('study', help='a file, or package::path')
+    parser.add_argument('study', nargs='?', help='a file, or package::path')
+    parser.add_argument(
+        '--against',
+        nargs=argparse.REMAINDER,
+        help="'mmrazor' prints what it reports beside what was measured here, with the arguments "
+        'of tools/analysis_tools/against_mmrazor.py behind it',
+    )
     parser.add_argument(
         '--work-dir',
         type=Path,
@@ -85,6 +92,10 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error(f'--jobs must be 1 at least, got {args.jobs}')
+    if args.against is not None and args.against[:1] != ['mmrazor']:
+        parser.error(f'--against knows mmrazor alone, got {" ".join(args.against)!r}')
+    if (args.study is None) == (args.against is None):
+        parser.error('give either a study or --against mmrazor')
     return args
 
 
@@ -226,6 +237,9 @@ def show(results: Results, console: Console) -> None:
 
 def main() -> int:
     args = parse_args()
+    if args.against is not None:
+        tool = ROOT / 'tools' / 'analysis_tools' / 'against_mmrazor.py'
+        return subprocess.call([sys.executable, str(tool), *args.against[1:]])
     # A pipe or a file has no width of its own, and a table is cut at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 140)
     os.environ.setdefault('OMP_NUM_THREADS', '1')

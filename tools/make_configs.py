@@ -5,7 +5,8 @@
 
 Each experiment starts by one name, so each is a file; what differs between them is in the tables.
 The reported figures go into the metafiles, and from there into the READMEs by
-tools/analysis_tools/zoo_tables.py.
+tools/analysis_tools/zoo_tables.py. Those of mmrazor are read from the metafiles that the installed
+mmrazor ships.
 
 Above each table, or beside a field or a value, stands where its values come from. What is called
 second-hand was not read in its source: see docs/sources.md. The values that all pairs of a method
@@ -16,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -361,6 +364,43 @@ IMAGENET_PAIRS = {
 }
 
 
+# Our configs that add the ranking loss to one of mmrazor's: by their names, teacher, student and
+# mmrazor's config below distill/mmcls.
+BESIDE_MMRAZOR = {
+    'kd-rank_logits_resnet34_resnet18_8xb32_in1k': (
+        'ResNet-34', 'ResNet-18', 'kd/kd_logits_resnet34_resnet18_8xb32_in1k.py'
+    ),
+    'dkd-rank_logits_resnet34_resnet18_8xb32_in1k': (
+        'ResNet-34', 'ResNet-18', 'dkd/dkd_resnet34_resnet18_8xb32_in1k.py'
+    ),
+    'dist-rank_logits_resnet34_resnet18_8xb32_in1k': (
+        'ResNet-34', 'ResNet-18', 'dist/dist_logits_resnet34_resnet18_8xb32_in1k.py'
+    ),
+    'wsld-rank_logits_resnet34_resnet18_8xb32_in1k': (
+        'ResNet-34', 'ResNet-18', 'wsld/wsld_logits_resnet34_resnet18_8xb32_in1k.py'
+    ),
+    'kd-rank_logits_resnet50_mobilenet-v2_8xb32_in1k': (
+        'ResNet-50', 'MobileNetV2', 'kd/kd_logits_resnet50_mobilenet-v2_8xb32_in1k.py'
+    ),
+    'kd-rank_logits_resnet50_shufflenet-v2-1x_16xb64_in1k': (
+        'ResNet-50', 'ShuffleNetV2 1x', 'kd/kd_logits_resnet50_shufflenet-v2-1x_16xb64_in1k.py'
+    ),
+}  # fmt: skip
+MMRAZOR = 'https://github.com/open-mmlab/mmrazor/blob'
+# mmrazor 1.0.0 ships no metafile of DIST; this is what a later commit of its branch has in it.
+MMRAZOR_DIST = {
+    'Metadata': {
+        'Student': {'Metrics': {'Top 1 Accuracy': 69.90}},
+        'Teacher': {'Metrics': {'Top 1 Accuracy': 73.62}},
+    },
+    'Results': [{'Metrics': {'Top 1 Accuracy': 71.61}}],
+    'Weights': 'https://download.openmmlab.com/mmrazor/v1/distillation/'
+    'dist_logits_resnet34_resnet18_8xb32_in1k.pth',
+    'Source': f'{MMRAZOR}/552cbf0f7286eba89a5da2bcbd65ec240e45d6c8/configs/distill/mmcls/dist/'
+    'metafile.yml',
+}
+
+
 class Recipe(NamedTuple):
     """How a method is trained on ImageNet: files of configs/_base_, and images a GPU."""
 
@@ -624,6 +664,60 @@ def imagenet_files() -> dict[str, str]:
     return files
 
 
+def of_mmrazor(config: str) -> dict:
+    """What mmrazor reports of one of its configs, as its metafile has it, and where.
+
+    Args:
+        config: its path below ``distill/mmcls``.
+
+    Raises:
+        LookupError: mmrazor is not installed, or has no figure of the config.
+    """
+    if config.startswith('dist/'):
+        return MMRAZOR_DIST
+    package = find_spec('mmrazor')
+    if package is None:
+        raise LookupError('mmrazor is not installed, whose figures this reads: make install')
+    path = f'configs/distill/mmcls/{config}'
+    name = f'{Path(path).parent.as_posix()}/metafile.yml'
+    file = Path(package.origin).parent / '.mim' / name
+    for model in yaml.safe_load(file.read_text())['Models']:
+        if model['Config'] == path:
+            return {**model, 'Source': f'{MMRAZOR}/v{version("mmrazor")}/{name}'}
+    raise LookupError(f'{file} has no figure of {path}')
+
+
+def beside_mmrazor() -> str:
+    """The metafile of our configs that add to one of mmrazor's."""
+    models = []
+    for name, (teacher, student, config) in BESIDE_MMRAZOR.items():
+        base = of_mmrazor(config)
+        alone = {
+            key: base['Metadata'][key]['Metrics']['Top 1 Accuracy']
+            for key in ('Teacher', 'Student')
+        }
+        models.append(
+            {
+                'Name': name,
+                'In Collection': "Beside mmrazor's configs",
+                'Config': f'configs/imagenet/{name}.py',
+                'Metadata': {
+                    'Teacher': teacher,
+                    'Student': student,
+                    'Teacher Top 1 Accuracy (reported)': alone['Teacher'],
+                    'Student Top 1 Accuracy (reported)': alone['Student'],
+                    'Base Config': f'mmrazor::distill/mmcls/{config}',
+                    'Base Top 1 Accuracy (reported)': base['Results'][0]['Metrics'][
+                        'Top 1 Accuracy'
+                    ],
+                    'Base Weights': base['Weights'],
+                    'Base Source': base['Source'],
+                },
+            }
+        )
+    return metafile("Beside mmrazor's configs", 'ImageNet-1k', None, models)
+
+
 def metafile(name: str, data: str, method: Method | None, models: list[dict]) -> str:
     """The text of a metafile.yml."""
     folder = 'cifar100' if data == 'CIFAR-100' else 'imagenet'
@@ -642,7 +736,8 @@ def metafile(name: str, data: str, method: Method | None, models: list[dict]) ->
 
 def all_files() -> dict[str, str]:
     """Every file that this command writes: its text by its path in the repository."""
-    return {**cifar100_files(), **imagenet_files()}
+    beside = {'configs/imagenet/metafile.yml': beside_mmrazor()}
+    return {**cifar100_files(), **imagenet_files(), **beside}
 
 
 def stale_files(files: dict[str, str], root: Path = REPOSITORY) -> list[str]:

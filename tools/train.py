@@ -22,6 +22,7 @@ from mmengine.logging import print_log  # noqa: E402
 from mmengine.optim import AmpOptimWrapper, OptimWrapper  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPERS  # noqa: E402
 
+from mmkendall import __version__  # noqa: E402
 from mmkendall.engine.checks.scopes import resolve, scope_of  # noqa: E402
 from mmkendall.engine.command_line import (  # noqa: E402
     add_common_options,
@@ -113,6 +114,8 @@ def main() -> int:
     try:
         with terminable():
             runner = build_runner(cfg)
+            # mmengine logs the versions of torch and of itself.
+            runner.logger.info(f'mmkendall: {__version__}')
             train(runner)
     except BaseException as error:
         return end_run(error, cfg, args)

@@ -91,19 +91,12 @@ arms['CE + ranking'] = dict(
     grid={**rates, 'rank.loss_weight': [5.0, 20.0], 'rank.steepness': [3.0, 10.0]},
 )
 
-# Without normalisation layers a large loss kills a student in its first steps.
-warm_up = [
-    dict(type='LinearLR', start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=15, begin=1, end=16, convert_to_iter_based=True),
-]
-
 study = dict(
     about='Does a ranking loss add to a tuned method when the teacher is healthy?',
     teachers=teachers,
     cases=cases,
     change=dict(
         default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
-        param_scheduler=warm_up,
     ),
     names=dict(lr='optim_wrapper.optimizer.lr'),
     arms=arms,

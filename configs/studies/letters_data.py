@@ -21,12 +21,6 @@ unlabelled = dict(
 with_labels = ['all images', 'eight faces', 'long tail', '40 % wrong labels']
 without = ['no labels', '60 classes left out, no labels']
 
-# Without normalisation layers a large loss kills a student in its first steps.
-warm_up = [
-    dict(type='LinearLR', start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=15, begin=1, end=16, convert_to_iter_based=True),
-]
-
 study = dict(
     about='When the data is the difficulty, does an order-based loss help?',
     teachers={'ConvNet': dict(config='../letters/convnet_1xb128_letters.py')},
@@ -45,7 +39,6 @@ study = dict(
     },
     change=dict(
         default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
-        param_scheduler=warm_up,
     ),
     arms={
         'CE': dict(config='../letters/lenet_1xb128_letters.py', cases=with_labels),

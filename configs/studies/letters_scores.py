@@ -34,19 +34,12 @@ rank = dict(
 temperatures = [1.0, 4.0, 16.0]
 cached = dict(model=dict(teacher_logits='written by the study'))
 
-# Without normalisation layers a large loss kills a student in its first steps.
-warm_up = [
-    dict(type='LinearLR', start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=15, begin=1, end=16, convert_to_iter_based=True),
-]
-
 study = dict(
     about='Which loss takes which teacher? Each is tuned for each teacher on the validation set.',
     teachers=teachers,
     cases=cases,
     change=dict(
         default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
-        param_scheduler=warm_up,
     ),
     arms={
         'CE': dict(config='../letters/lenet_1xb128_letters.py', cases=['logits']),

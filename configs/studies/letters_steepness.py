@@ -42,18 +42,11 @@ for surrogate in ('hard_teacher', 'diffkendall'):
         grid={'rank.loss_weight': [5.0, 20.0]},
     )
 
-# Without normalisation layers a large loss kills a student in its first steps.
-warm_up = [
-    dict(type='LinearLR', start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=15, begin=1, end=16, convert_to_iter_based=True),
-]
-
 study = dict(
     about='Which steepness, which weight, which surrogate?',
     teachers={'ConvNet': dict(config='../letters/convnet_1xb128_letters.py')},
     change=dict(
         default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
-        param_scheduler=warm_up,
     ),
     arms=arms,
     seeds=[1, 2, 3],

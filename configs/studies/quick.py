@@ -6,12 +6,6 @@ PAIR = f'{LETTERS}kd_logits_convnet_lenet_1xb128_letters.py'
 kd = dict(type='mmkendall.KDLoss', temperature_S=8.0, loss_weight=0.9)
 rank = dict(type='mmkendall.KendallRankLoss', steepness=10.0, loss_weight=5.0)
 
-# Without normalisation layers a large loss kills a student in its first steps.
-warm_up = [
-    dict(type='LinearLR', start_factor=0.05, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=15, begin=1, end=16, convert_to_iter_based=True),
-]
-
 study = dict(
     about='Does a ranking loss add to KD on 119 letters, and can it stand in the place of KL?',
     teachers={'ConvNet': dict(config=f'{LETTERS}convnet_1xb128_letters.py')},
@@ -19,7 +13,6 @@ study = dict(
     change=dict(
         default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
         train_cfg=dict(val_interval=4),
-        param_scheduler=warm_up,
     ),
     arms={
         'student alone': dict(config=f'{LETTERS}lenet_1xb128_letters.py'),

@@ -12,4 +12,6 @@
     What a teacher says, and what is done to it.
 ``statistics``, ``results``, ``report``
     What came out, how certain it is, and the page that says so.
+``zoo``, ``finished_run``, ``settings``
+    Trainings of the zoo's configs by anybody: what their work directories say.
 """

@@ -1,10 +1,12 @@
-"""Make the tables in the READMEs of configs/ from the metafiles that model-index.yml names.
+"""Make the tables in the READMEs of configs/ from metafiles and result files.
 
     python tools/analysis_tools/zoo_tables.py
     python tools/analysis_tools/zoo_tables.py --check
 
 A README says where with a pair of comments, ``<!-- zoo: NAME OF A COLLECTION -->`` and
-``<!-- zoo end -->``; what stands between them is replaced.
+``<!-- zoo end -->``; what stands between them is replaced. "original" is what others report, from
+the metafiles that model-index.yml names; "here" and "log" are the result files that import_run.py
+wrote.
 """
 
 from __future__ import annotations
@@ -12,10 +14,15 @@ from __future__ import annotations
 import argparse
 import os.path as osp
 import re
+import statistics
 import sys
 from pathlib import Path
 
-import yaml
+from mmkendall import compat
+
+compat.apply()
+
+from mmkendall.studies.zoo import measure_of, read_results, read_zoo  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r'(<!-- zoo: (?P<name>.+?) -->\n).*?(<!-- zoo end -->)', re.DOTALL)
@@ -25,74 +32,130 @@ OF_TEACHERS = {
     'Teacher box AP (reported)': 'AP(T)',
     'Teacher mIoU (reported)': 'mIoU(T)',
 }
+HEADINGS = (
+    'Experiment', 'Network', 'Teacher', 'Student', 'Acc(T)', 'Acc(S)', *OF_TEACHERS.values(),
+    'ranking', 'original', 'here', 'log', 'config', 'weights',
+)  # fmt: skip
+ALWAYS = ('original', 'here', 'log')
 
 
-def read_zoo(root: Path = REPOSITORY) -> tuple[list[dict], list[dict]]:
-    """The collections and the models of all metafiles."""
-    collections, models = [], []
-    for path in yaml.safe_load((root / 'model-index.yml').read_text())['Import']:
-        metafile = yaml.safe_load((root / path).read_text())
-        collections += metafile.get('Collections', [])
-        models += metafile.get('Models', [])
-    return collections, models
+def figure(value: float) -> str:
+    """A figure with two decimals, or with more where they were reported."""
+    short = f'{value:.2f}'
+    return short if float(short) == value else str(value)
 
 
 def top1(model: dict) -> str:
     """The reported top-1 of a model, or nothing."""
     results = model.get('Results')
-    return f'{results[0]["Metrics"][TOP1]:.2f}' if results else ''
+    return figure(results[0]['Metrics'][TOP1]) if results else ''
 
 
-def make_table(models: list[dict], folder: str, alone: dict[tuple[str, str], str]) -> str:
+def measured(config: str, folder: str, results: dict[str, dict]) -> dict[str, str]:
+    """The cells "here" and "log" of a config.
+
+    Args:
+        config: its path.
+        folder: that of the README, for links and for the measure.
+        results: the result files by their path.
+    """
+    measure = measure_of(osp.basename(folder))
+    values, logs = [], []
+    for path, result in results.items():
+        if result['config'] != config:
+            continue
+        changed = 'changed, ' if result['changed'] else ''
+        logs.append(f'[{changed}seed {result["seed"]}]({osp.relpath(path, folder)})')
+        if not changed:
+            values.append(measure.scale * result['metrics'][measure.key])
+    here = f'{statistics.fmean(values):.2f}' if values else 'not run'
+    if len(values) > 1:
+        here += f' ± {statistics.stdev(values):.2f} ({len(values)} runs)'
+    return {'here': here, 'log': ' '.join(logs)}
+
+
+def rows_of(
+    model: dict, folder: str, alone: dict[tuple[str, str], str], results: dict[str, dict]
+) -> list[dict[str, str]]:
+    """The row of a config, and before it that of the config of mmrazor that it adds to, if any."""
+    about = model.get('Metadata', {})
+    row = {key: about.get(key, '') for key in ('Network', 'Teacher', 'Student')}
+    if not row['Network'] and not row['Teacher']:
+        row['Experiment'] = model['Name'].replace('-rank', '')
+    data = model['Config'].split('/')[1]
+    for heading, key in (('Acc(T)', 'Teacher'), ('Acc(S)', 'Student')):
+        given = about.get(f'{key} {TOP1}')
+        row[heading] = figure(given) if given else alone.get((data, row[key]), '')
+    for key, heading in OF_TEACHERS.items():
+        row[heading] = str(about.get(key, ''))
+    own = {
+        **row,
+        'ranking': 'yes' if '-rank' in model['Name'] else '',
+        'original': top1(model),
+        'config': f'[config]({osp.relpath(model["Config"], folder)})',
+        **measured(model['Config'], folder, results),
+    }
+    base = about.get('Base Config')
+    if base is None:
+        return [own]
+    plain = {
+        **row,
+        'original': figure(about[f'Base {TOP1}']),
+        'config': f'`{base}`',
+        'weights': f'[weights]({about["Base Weights"]})',
+        **measured(base, folder, results),
+    }
+    return [plain, own]
+
+
+def sources_of(models: list[dict]) -> list[str]:
+    """The sentences below a table that say who reports its figures."""
+    sources: dict[str, set[str]] = {}
+    for model in models:
+        about = model.get('Metadata', {})
+        for result in model.get('Results', []):
+            sources.setdefault('original', set()).add(result['Source'])
+        if 'Base Source' in about:
+            sources.setdefault('original, Acc(T) and Acc(S)', set()).add(about['Base Source'])
+        for key, heading in OF_TEACHERS.items():
+            if key in about:
+                sources.setdefault(heading, set()).add(about['Teacher Source'])
+    return [
+        f'{heading}: as reported by {", ".join(sorted(names))}.'
+        for heading, names in sources.items()
+    ]
+
+
+def make_table(
+    models: list[dict],
+    folder: str,
+    alone: dict[tuple[str, str], str],
+    results: dict[str, dict],
+) -> str:
     """The table of one collection, in Markdown.
 
     Args:
         models: its entries.
         folder: that of the README, for links.
         alone: reported top-1 of networks without a teacher, by data set and network.
+        results: the result files by their path.
     """
-    rows: dict[str, dict[str, str]] = {}
-    sources = set()
-    teacher_sources: dict[str, set[str]] = {}
-    for model in models:
-        ranked = '-rank' in model['Name']
-        about = model.get('Metadata', {})
-        row = rows.setdefault(model['Name'].replace('-rank', ''), {})
-        for key in ('Network', 'Teacher', 'Student'):
-            row[key] = about.get(key, '')
-        if not row['Network'] and not row['Teacher']:
-            row['Experiment'] = model['Name'].replace('-rank', '')
-        for heading, key in (('Acc(T)', 'Teacher'), ('Acc(S)', 'Student')):
-            data = model['Config'].split('/')[1]
-            row[heading] = alone.get((data, row[key]), '')
-        for key, heading in OF_TEACHERS.items():
-            if key in about:
-                row[heading] = str(about[key])
-                teacher_sources.setdefault(heading, set()).add(about['Teacher Source'])
-        if top1(model):
-            row['Top-1 with ranking' if ranked else 'Top-1'] = top1(model)
-            sources.add(model['Results'][0]['Source'])
-        link = f'[config]({osp.relpath(model["Config"], folder)})'
-        row['with ranking' if ranked else 'config'] = link
-        if 'Base Config' in about:
-            row['config'] = f'`{about["Base Config"]}`'
-    headings = (
-        'Experiment', 'Network', 'Teacher', 'Student', 'Acc(T)', 'Acc(S)',
-        *OF_TEACHERS.values(), 'Top-1', 'Top-1 with ranking', 'config', 'with ranking',
-    )  # fmt: skip
-    headings = [name for name in headings if any(row.get(name) for row in rows.values())]
+    rows = [row for model in models for row in rows_of(model, folder, alone, results)]
+    headings = [name for name in HEADINGS if name in ALWAYS or any(row.get(name) for row in rows)]
     lines = ['| ' + ' | '.join(headings) + ' |', '|---' * len(headings) + '|']
-    lines += [
-        '| ' + ' | '.join(row.get(name, '') for name in headings) + ' |' for row in rows.values()
-    ]
-    if sources:
-        lines += ['', f'Top-1 as reported by {", ".join(sorted(sources))}; not measured here.']
-    for heading, names in teacher_sources.items():
-        lines += ['', f'{heading} as reported by {", ".join(sorted(names))}; not measured here.']
+    lines += ['| ' + ' | '.join(row.get(name, '') for name in headings) + ' |' for row in rows]
+    for sentence in sources_of(models):
+        lines += ['', sentence]
     return '\n'.join(lines) + '\n'
 
 
-def fill(readme: str, text: str, collections: list[dict], models: list[dict]) -> str:
+def fill(
+    readme: str,
+    text: str,
+    collections: list[dict],
+    models: list[dict],
+    results: dict[str, dict],
+) -> str:
     """The text of a README with its tables anew.
 
     Args:
@@ -100,6 +163,7 @@ def fill(readme: str, text: str, collections: list[dict], models: list[dict]) ->
         text: what it holds now.
         collections: all of the zoo.
         models: all of the zoo.
+        results: the result files by their path.
 
     Raises:
         ValueError: a comment names a collection that doesn't exist, or a collection that belongs
@@ -121,7 +185,7 @@ def fill(readme: str, text: str, collections: list[dict], models: list[dict]) ->
 
     def table(match: re.Match) -> str:
         chosen = [model for model in models if model['In Collection'] == match['name']]
-        return match[1] + make_table(chosen, osp.dirname(readme), alone) + match[3]
+        return match[1] + make_table(chosen, osp.dirname(readme), alone, results) + match[3]
 
     return BLOCK.sub(table, text)
 
@@ -130,13 +194,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--check', action='store_true', help='write nothing; fail if any differs')
     args = parser.parse_args()
-    collections, models = read_zoo()
+    collections, models = read_zoo(REPOSITORY)
     stale = []
+    try:
+        results = read_results(REPOSITORY, models)
+    except ValueError as error:
+        print(f'zoo_tables.py: error: {error}', file=sys.stderr)
+        return 2
     for readme in sorted({entry['README'] for entry in collections}):
         path = REPOSITORY / readme
         before = path.read_text()
         try:
-            after = fill(readme, before, collections, models)
+            after = fill(readme, before, collections, models, results)
         except ValueError as error:
             print(f'zoo_tables.py: error: {error}', file=sys.stderr)
             return 2
