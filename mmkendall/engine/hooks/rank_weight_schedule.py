@@ -71,7 +71,9 @@ class RankWeightSchedule(Hook):
         if schedule == 'constant' and has_length:
             raise ValueError("a 'constant' schedule has no epochs or iters")
         if schedule in ('first', 'last') and not has_length:
-            raise ValueError(f'schedule={schedule!r} needs epochs or iters: how long the loss is on')
+            raise ValueError(
+                f'schedule={schedule!r} needs epochs or iters: how long the loss is on'
+            )
         if not isinstance(final_factor, Real) or not 0 <= final_factor < 1:
             raise ValueError(f'final_factor must be at least 0 and below 1, got {final_factor!r}')
         if final_factor and not schedule.endswith('_decay'):
