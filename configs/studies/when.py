@@ -40,7 +40,7 @@ study = dict(
             for time, schedule in when.items()
         },
     },
-    seeds=[1, 2],
+    seeds=[1, 2, 3, 4],
     compare=[(f'{name}, {time}', f'{name}, never') for name in base for time in when],
     controls=False,
 )
