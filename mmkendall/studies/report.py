@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmkendall.studies.plan import LESS_IS_BETTER, Training
+from mmkendall.studies.plan import LESS_IS_BETTER
 from mmkendall.studies.results import MEASURES, Compared, Results
 from mmkendall.whole_files import write_atomically
 
@@ -245,29 +245,34 @@ def forest_plot(differences: Sequence[Compared]) -> Figure:
 
 
 def learning_curves(results: Results, case: str) -> Figure | None:
-    """Top-1 of the validation set over the epochs, the mean over the seeds."""
-    curves: dict[str, list[Training]] = {
-        arm: [each for each in results.of(arm, case) if each.task.result().get('curve')]
+    """Top-1 and tau to the teacher on the validation set over the epochs, means over the seeds."""
+    curves = {
+        arm: [each.task.result()['curve'] for each in results.of(arm, case)
+              if each.task.result().get('curve')]
         for arm in results.arms(case)
-    }
-    curves = {arm: found for arm, found in curves.items() if found}
-    if not curves:
+    }  # fmt: skip
+    curves = {arm: records for arm, records in curves.items() if records}
+    points = [records[0][0] for records in curves.values()]
+    top1 = next((name for point in points for name in point if name.endswith('top1')), None)
+    if top1 is None:
         return None
-    figure = _new_figure(9, 4.5)
-    axes = figure.subplots()
-    for number, (arm, found) in enumerate(curves.items()):
-        records = [each.task.result()['curve'] for each in found]
-        name = next((key for key in records[0][0] if key.endswith('top1')), None)
-        if name is None:
-            return None
-        length = min(map(len, records))
-        values = [[record[name] for record in one[:length]] for one in records]
-        epochs = [record['epoch'] for record in records[0][:length]]
-        axes.plot(epochs, np.mean(values, axis=0), label=arm, color=f'C{number % 10}',
-                  linestyle=('-', '--', ':')[number // 10 % 3])  # fmt: skip
-    axes.set_xlabel('epoch')
-    axes.set_ylabel('top-1 of the validation set, %')
-    axes.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
+    shown = {top1: 'top-1 of the validation set, %'}
+    if any('teacher/tau' in point for point in points):
+        shown['teacher/tau'] = "tau to the teacher's order, validation set"
+    figure = _new_figure(9, 4.5 * len(shown))
+    panels = figure.subplots(len(shown), squeeze=False)[:, 0]
+    for axes, (name, label) in zip(panels, shown.items(), strict=True):
+        for number, (arm, records) in enumerate(curves.items()):
+            if name not in records[0][0]:
+                continue
+            length = min(map(len, records))
+            values = [[record[name] for record in one[:length]] for one in records]
+            epochs = [record['epoch'] for record in records[0][:length]]
+            axes.plot(epochs, np.mean(values, axis=0), label=arm, color=f'C{number % 10}',
+                      linestyle=('-', '--', ':')[number // 10 % 3])  # fmt: skip
+        axes.set_xlabel('epoch')
+        axes.set_ylabel(label)
+    panels[0].legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
     return figure
 
 

@@ -46,7 +46,12 @@ from mmkendall.engine.checks.run import build_runner, train  # noqa: E402
 from mmkendall.engine.hooks import NonFiniteError  # noqa: E402
 from mmkendall.engine.protected_run import add_guards, choose_checkpoint  # noqa: E402
 from mmkendall.evaluation import KeepPredictions  # noqa: E402
-from mmkendall.evaluation.measures import Predictions, by_group, measure  # noqa: E402
+from mmkendall.evaluation.measures import (  # noqa: E402
+    Predictions,
+    by_group,
+    likeness,
+    measure,
+)
 from mmkendall.models.algorithms.teacher_logits import TeacherLogitsWriter  # noqa: E402
 from mmkendall.studies.teachers import (  # noqa: E402
     HEADS,
@@ -158,20 +163,46 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
+class LikeTeacher(KeepPredictions):
+    """How alike a classifier and its teacher are: ``likeness`` of the measures.
+
+    Args:
+        teacher: the teacher's scores (N, C) of the same samples.
+    """
+
+    default_prefix = 'teacher'
+
+    def __init__(self, teacher: np.ndarray) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        super().compute_metrics(results)
+        return likeness(self.predictions.scores, self.teacher)
+
+
 class KeepRecord(Hook):
     """Keeps the curve of the validations, the time of the iterations and the length of steps.
 
     It is kept in mmengine's message hub, hence in checkpoints: a resumed training has all of it.
     The length of a step is that of the change of all weights, measured now and then.
+
+    Args:
+        teacher: the teacher's scores of the validation set, for the curve. Defaults to None.
     """
 
     priority = 'VERY_LOW'
+
+    def __init__(self, teacher: np.ndarray | None = None) -> None:
+        self.teacher = teacher
 
     def before_train(self, runner: Runner) -> None:
         self.record = runner.message_hub.runtime_info.get('study_record') or {
             'curve': [], 'train_seconds': 0.0, 'iterations': 0, 'steps': [],
         }  # fmt: skip
         runner.message_hub.update_info('study_record', self.record)
+        if self.teacher is not None and runner.val_loop is not None:
+            runner.val_loop.evaluator.metrics.append(LikeTeacher(self.teacher))
 
     def before_train_epoch(self, runner: Runner) -> None:
         self.began = time.perf_counter()
@@ -224,7 +255,8 @@ def train_and_measure(cfg: Config, task: dict, folder: Path) -> dict[str, Any]:
     elif (folder / 'last_checkpoint').exists():
         choose_checkpoint(cfg, 'auto')
     runner = build_runner(cfg, complete=True if given is not None else None)
-    hook = KeepRecord()
+    lesson = task.get('lessons', {}).get('val')
+    hook = KeepRecord(np.load(lesson)['scores'] if lesson else None)
     runner.register_hook(hook)
     try:
         if given is None:

@@ -76,6 +76,8 @@ def cosine(i: float, n: float, final: float) -> float:
             lambda i: cosine(i, 15, 0.1),
         ),
         (dict(schedule='first', epochs=1), lambda i: float(i < 5)),
+        (dict(schedule='last', epochs=1), lambda i: float(i >= 15)),
+        (dict(schedule='last', iters=7), lambda i: float(i >= 13)),
     ],
 )
 def test_weight_at_each_iteration(hook, expected):
@@ -138,6 +140,7 @@ def test_several_losses_keep_their_proportion():
     [
         ({'schedule': 'cosine'}, r"schedule must be one of .*got 'cosine'"),
         ({'schedule': 'first'}, "schedule='first' needs epochs or iters"),
+        ({'schedule': 'last'}, "schedule='last' needs epochs or iters"),
         ({'schedule': 'constant', 'epochs': 3}, "'constant' schedule has no epochs"),
         ({'schedule': 'linear_decay', 'epochs': 3, 'iters': 9}, 'epochs or iters, not both'),
         ({'schedule': 'linear_decay', 'epochs': -1}, 'epochs must be positive, got -1'),

@@ -193,6 +193,19 @@ def test_again_it_does_nothing(finished):
     assert 'to compare' in plan.stdout
 
 
+def test_the_curve_ends_at_what_the_student_came_to(finished):
+    """Also its tau to the teacher, which the config measures in no validation."""
+    _, work_dir, _ = finished
+    results = [json.loads(path.read_text()) for path in work_dir.glob('students/*/result.json')]
+    assert results
+    for result in results:
+        last = result['curve'][-1]
+        assert last['epoch'] == result['epochs']
+        assert last['accuracy/top1'] == pytest.approx(result['val']['top1'], abs=1e-4)
+        for name in ('tau', 'tau_low', 'agreement'):
+            assert last[f'teacher/{name}'] == pytest.approx(result['val'][name], abs=1e-9)
+
+
 def test_the_report_needs_no_other_file(finished):
     _, work_dir, _ = finished
     page = (work_dir / 'twice' / 'report.html').read_text()

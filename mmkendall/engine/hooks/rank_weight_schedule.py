@@ -10,7 +10,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmkendall.models.losses import KendallRankLoss
 from mmkendall.registry import HOOKS
 
-SCHEDULES = ('constant', 'linear_warmup', 'linear_decay', 'cosine_decay', 'first')
+SCHEDULES = ('constant', 'linear_warmup', 'linear_decay', 'cosine_decay', 'first', 'last')
 
 
 @HOOKS.register_module()
@@ -27,6 +27,7 @@ class RankWeightSchedule(Hook):
     ``'linear_decay'``   :math:`1 - (1 - f) \min(i / n, 1)`, f the ``final_factor``
     ``'cosine_decay'``   :math:`f + (1 - f) (1 + \cos(\pi \min(i / n, 1))) / 2`
     ``'first'``          1 while i < n, then 0
+    ``'last'``           0 but for the last n iterations of the training, then 1
     ===================  ===========================================================
 
     The factor is computed from the runner's iteration, so a resumed run goes on where it was. The
@@ -38,7 +39,7 @@ class RankWeightSchedule(Hook):
         epochs: the length n in epochs, for a loop that counts epochs; 0.5 is half of one. Defaults
             to None.
         iters: the length n in iterations. Defaults to None. With neither, the length is that of
-            the training, but ``'first'`` needs one.
+            the training, but ``'first'`` and ``'last'`` need one.
         final_factor: f, at least 0 and below 1; for the decays alone. Defaults to 0.
 
     Raises:
@@ -69,8 +70,10 @@ class RankWeightSchedule(Hook):
         has_length = epochs is not None or iters is not None
         if schedule == 'constant' and has_length:
             raise ValueError("a 'constant' schedule has no epochs or iters")
-        if schedule == 'first' and not has_length:
-            raise ValueError("schedule='first' needs epochs or iters: how long the loss is on")
+        if schedule in ('first', 'last') and not has_length:
+            raise ValueError(
+                f'schedule={schedule!r} needs epochs or iters: how long the loss is on'
+            )
         if not isinstance(final_factor, Real) or not 0 <= final_factor < 1:
             raise ValueError(f'final_factor must be at least 0 and below 1, got {final_factor!r}')
         if final_factor and not schedule.endswith('_decay'):
@@ -92,6 +95,7 @@ class RankWeightSchedule(Hook):
         if not losses:
             raise ValueError('RankWeightSchedule found no mmkendall.KendallRankLoss in the model')
         self.length = self._length(runner)
+        self.begin_of_last = runner.max_iters - self.length
         if len(losses) == 1:
             self.losses = {'rank_weight': losses.popitem()[1]}
         else:
@@ -116,6 +120,8 @@ class RankWeightSchedule(Hook):
             return 1.0
         if self.schedule == 'first':
             return float(iteration < self.length)
+        if self.schedule == 'last':
+            return float(iteration >= self.begin_of_last)
         if self.schedule == 'linear_warmup':
             return min((iteration + 1) / self.length, 1.0)
         done = min(iteration / self.length, 1.0)
