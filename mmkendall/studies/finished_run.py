@@ -152,6 +152,8 @@ def read_run(work_dir: Path) -> FinishedRun:
     checkpoint = _last_checkpoint(work_dir, f'{unit}_{length}.pth')
     if length not in curve:
         done = f'the last is of {unit} {max(curve)}' if curve else 'there is none'
+        if not by_epoch:
+            done += ' (iterations are logged with default_hooks.logger.log_metric_by_epoch=False)'
         raise ConfigError(
             f'{work_dir} has no validation of {unit} {length}, the last one: {done}. Only the end '
             'of a training is imported, so resume it or validate its last epoch'

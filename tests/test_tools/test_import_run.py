@@ -81,6 +81,18 @@ def changed(tmp_path_factory) -> Path:
     return folder / 'run'
 
 
+ITERATIONS = """
+_base_ = ['{base}']
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=4, val_interval=2)
+train_dataloader = dict(sampler=dict(type='InfiniteSampler'))
+param_scheduler = None
+randomness = dict(seed=0)
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=2),
+    logger=dict(interval=2, log_metric_by_epoch={by_epoch}))
+"""
+
+
 @pytest.fixture
 def tool(monkeypatch, tmp_path, capsys):
     """Runs the command; returns its status, the files that it wrote, and what it printed."""
@@ -174,6 +186,24 @@ def test_a_changed_run(changed, tool):
     assert max(values) > values[-1]
     assert result['metrics']['accuracy/top1'] == values[-1]
     assert f'; the best was {max(values):g} of epoch' in said
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_a_training_that_counts_iterations(by_epoch, tool, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'mine.py').write_text(ITERATIONS.format(base=STUDENT, by_epoch=by_epoch))
+    arguments = ('train.py', tmp_path / 'mine.py', '--work-dir', tmp_path / 'run')
+    assert call_tool(monkeypatch, *arguments) == 0
+    capsys.readouterr()
+    status, files, said = tool(tmp_path / 'run', '--config', CONFIG, '--changed')
+    if by_epoch:
+        assert (status, files) == (2, [])
+        assert 'the last is of iter 0 (iterations are logged with default_hooks' in said
+        return
+    result = json.loads(files[0].read_text())
+    assert (result['unit'], result['end']) == ('iteration', 4)
+    values = [line['accuracy/top1'] for line in validations(tmp_path / 'run')]
+    assert result['curve'] == [[2, values[0]], [4, values[1]]]
+    assert result['checkpoint']['name'] == 'iter_4.pth'
 
 
 def test_without_a_name_it_is_the_config_that_is_most_like_it(changed, resumed):

@@ -16,6 +16,8 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 default_hooks = dict(
+    # Otherwise mmengine logs each validation as one of epoch 0.
+    logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(
         type='mmkendall.AtomicCheckpointHook', by_epoch=False, interval=10000, max_keep_ckpts=2
     ),
