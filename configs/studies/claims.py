@@ -33,7 +33,7 @@ study = dict(
         param_scheduler=dict(T_max=EPOCHS),
         model=dict(teacher_logits='written by the study'),
         # As in when.py.
-        optim_wrapper=dict(optimizer=dict(lr=0.03)),
+        optim_wrapper=dict(optimizer=dict(lr=0.03), clip_grad=None),
     ),
     arms={name: dict(config=PAIR, terms=each) for name, each in terms.items()},
     seeds=[1, 2, 3, 4],

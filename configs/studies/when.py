@@ -1,5 +1,5 @@
 # When does the ranking loss help: in the first half of a training, in the second, in all of it?
-# Once beside KD, once beside the labels alone. `make letters` draws the data.
+# Once beside KD, once beside the labels alone.
 LETTERS = '../letters/'
 PAIR = f'{LETTERS}kd_logits_convnet_lenet_1xb128_letters.py'
 EPOCHS = 8
@@ -41,11 +41,16 @@ study = dict(
         },
     },
     seeds=[1, 2, 3, 4],
-    compare=[(f'{name}, {time}', f'{name}, never') for name in base for time in when],
+    compare=[
+        *((f'{name}, {time}', f'{name}, never') for name in base for time in when),
+        *((f'{name}, first half', f'{name}, second half') for name in base),
+    ],
     controls=False,
 )
 for name, arm in study['arms'].items():
     if name != 'CE, never':
         change = arm.setdefault('change', {})
         change['model'] = dict(teacher_logits='written by the study')
-        change['optim_wrapper'] = dict(optimizer=dict(lr=base[name[:2]][1]))
+        change['optim_wrapper'] = dict(
+            optimizer=dict(lr=base[name[:2]][1]), clip_grad=None
+        )

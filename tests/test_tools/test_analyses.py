@@ -107,7 +107,7 @@ def test_a_training_and_a_checkpoint_of_it(finished_run, tmp_path, monkeypatch, 
     for name in ('gradient_shares.svg', 'wrong_pairs.svg'):
         assert (tmp_path / 'run' / name).stat().st_size > 5000
 
-    (checkpoint,) = (tmp_path / 'run').rglob('epoch_2.pth')
+    checkpoint = tmp_path / 'run' / 'runs' / 'config' / 'epoch_2.pth'
     out = ('--out', tmp_path / 'after', '--checkpoint', checkpoint)
     assert call_tool(monkeypatch, tool, config, *out, *options) == 0
     after = table(tmp_path / 'after' / 'wrong_pairs.csv')
