@@ -27,7 +27,7 @@ study = dict(
     arms={
         'CE, never': dict(
             config=f'{LETTERS}lenet_1xb128_letters.py',
-            change=dict(optim_wrapper=dict(optimizer=dict(lr=base['CE'][1]))),
+            change=dict(optim_wrapper=dict(optimizer=dict(lr=base['CE'][1]), clip_grad=None)),
         ),
         'KD, never': dict(config=PAIR, terms=base['KD'][0]),
         **{
@@ -51,6 +51,4 @@ for name, arm in study['arms'].items():
     if name != 'CE, never':
         change = arm.setdefault('change', {})
         change['model'] = dict(teacher_logits='written by the study')
-        change['optim_wrapper'] = dict(
-            optimizer=dict(lr=base[name[:2]][1]), clip_grad=None
-        )
+        change['optim_wrapper'] = dict(optimizer=dict(lr=base[name[:2]][1]), clip_grad=None)
