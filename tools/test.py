@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import os.path as osp
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mmkendall import compat
 
@@ -24,6 +25,7 @@ from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.registry import MODELS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from mmkendall.class_names import (  # noqa: E402
     class_names,
@@ -103,12 +105,25 @@ def with_pipeline(dataset: ConfigDict) -> Iterator[ConfigDict]:
         yield from with_pipeline(part)
 
 
+def own_tensors(value: Any) -> Any:
+    """A prediction whose tensors hold their own values and no more."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {name: own_tensors(part) for name, part in value.items()}
+    return value
+
+
 class DumpPredictions(DumpResults):
     """mmengine's, and each prediction says how the classes are called."""
 
     def __init__(self, path: str, classes: tuple[str, ...] | None) -> None:
         super().__init__(path)
         self.classes = classes
+
+    def process(self, data_batch: dict, predictions: Sequence[dict]) -> None:
+        # A tensor that is a row of its batch would be written with the whole batch, each time.
+        super().process(data_batch, [own_tensors(prediction) for prediction in predictions])
 
     def compute_metrics(self, results: list) -> dict:
         for result in results:

@@ -177,7 +177,8 @@ class InMemory(NumberedRows, ABC):
         groups, rows = self.groups.tolist(), self.rows.tolist()
         crcs = list(map(zlib.crc32, self.images.numpy()))
         (label,) = [name for name in shared if name.endswith('gt_label')] or [None]
-        labels = self.labels[:, None].unbind()
+        # Copies: a view would be written with all labels wherever a sample is.
+        labels = [label.clone() for label in self.labels[:, None]]
 
         def make(index: int) -> DataSample:
             sample = DataSample.__new__(DataSample)

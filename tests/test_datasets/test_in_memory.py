@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zlib
 
 import numpy as np
@@ -82,6 +83,12 @@ def test_what_is_done_to_a_sample_is_gone_the_next_time(build):
             assert 'more' not in fresh
             assert fresh.group >= 0
         assert data[3]['data_samples'].gt_label.tolist() == [3]
+
+
+def test_a_written_sample_holds_its_label_alone(build):
+    """torch writes the whole storage of a view."""
+    label = build()[3]['data_samples'].gt_label
+    assert len(pickle.dumps(label)) < 2000 < 8 * len(build())
 
 
 @pytest.mark.parametrize('workers', [0, 1])

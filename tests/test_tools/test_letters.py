@@ -115,6 +115,9 @@ def test_trains_against_teacher_logits_of_all_images(letters_folder, tmp_path):
     checkpoint = 'teacher/epoch_1.pth'
     run_tool('test.py', teacher, checkpoint, '--out', 'test.pkl', '--cfg-options', *short,
              cwd=tmp_path)  # fmt: skip
+    # Scores, labels and some hundred bytes of each image, and not its batch each time.
+    images = np.prod(np.load(letters_folder / 'test.npy').shape[:2])
+    assert (tmp_path / 'test.pkl').stat().st_size < 4000 * images
     student = f'{configs}/kd-rank_logits_convnet_lenet_1xb128_letters.py'
     options = (
         *short,
