@@ -14,7 +14,7 @@ class KeepPredictions(BaseMetric):
     """Keeps what a classifier says of every sample, for measures that need all of it at once.
 
     Attributes:
-        predictions: after the evaluation, the :class:`Predictions` of the dataset in its order:
+        predictions: after the evaluation, the ``Predictions`` of the dataset in its order:
             the logarithms of ``pred_score``, the labels, and the groups where each sample says
             its ``group``. None in all processes but the first.
 
