@@ -11,7 +11,7 @@ from ..conftest import needs_mmdet
 
 FOLDER = Path(__file__).parents[2] / 'configs' / '_base_' / 'models'
 FILES = sorted(FOLDER.glob('*/*.py'))
-CLASSES = {'cifar100': 100, 'imagenet': 1000}
+CLASSES = {'cifar100': 100, 'imagenet': 1000, 'glyphs': 119}
 VITS = {
     'deit_tiny': 5_380_132,
     't2t_vit_7': 4_024_010,
@@ -60,12 +60,14 @@ def test_network_builds(path):
     config = Config.fromfile(path)
     # One variable per file, under the name of the file, so that two files can be inherited.
     assert list(config) == [path.stem]
+    classes = CLASSES[path.parent.name]
+    config[path.stem].head.setdefault('num_classes', classes)
     model = MODELS.build(config[path.stem]).eval()
     with torch.no_grad():
-        logits = model(torch.randn(2, 3, 32, 32))
-    assert logits.shape == (2, CLASSES[path.parent.name])
+        logits = model(torch.randn(2, 1 if path.parent.name == 'glyphs' else 3, 32, 32))
+    assert logits.shape == (2, classes)
     # Left to the config of the method, which a weight stated here would override.
-    assert 'loss_weight' not in config[path.stem].head.loss
+    assert 'loss_weight' not in config[path.stem].head.get('loss', {})
     # The comment at the head of the file states the size.
     count = sum(value.numel() for value in model.parameters())
     assert f'{count:,} parameters' in path.read_text().replace('\n# ', ' ')

@@ -23,7 +23,7 @@ PAGES = [path for path in (REPOSITORY / 'docs').glob('*.md')] + [REPOSITORY / 'R
 
 
 def values_of(path: Path) -> list[Decimal]:
-    """Every number in a CSV."""
+    """Every number in a CSV, those in names and settings included."""
     found = []
     with open(path, newline='') as file:
         for row in csv.reader(file):
@@ -31,7 +31,7 @@ def values_of(path: Path) -> list[Decimal]:
                 try:
                     found.append(abs(Decimal(cell)))
                 except ArithmeticError:
-                    continue
+                    found += map(Decimal, re.findall(r'\d+\.\d+', cell))
     return [value for value in found if value.is_finite()]
 
 
