@@ -80,7 +80,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cluster',
         help="run the trainings by submitit: 'slurm', or 'local' to try it; "
-        'pip install "mmkendall[cluster]"',
+        'pip install ".[study,cluster]" in a checkout',
     )
     parser.add_argument(
         '--cluster-options',
