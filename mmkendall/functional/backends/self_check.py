@@ -78,9 +78,13 @@ def report_failure(kind: Kind, problem: str) -> None:
 
 
 def in_one_line(error: Exception) -> str:
-    """What went wrong, without the pages that a compiler prints."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f'{type(error).__name__}: {lines[0][:200]}' if lines else type(error).__name__
+    """What went wrong, without the pages that a compiler prints.
+
+    Triton says where in its first line and why in its last, others why in their first.
+    """
+    lines = [line.strip()[:200] for line in str(error).splitlines() if line.strip()]
+    told = ' ... '.join(dict.fromkeys([lines[0], lines[-1]])) if lines else ''
+    return f'{type(error).__name__}: {told}' if told else type(error).__name__
 
 
 def _compare(
