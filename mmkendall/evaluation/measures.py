@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from torch import Tensor
 
 from mmkendall.functional import kendall_tau
 
@@ -83,6 +84,18 @@ def fit_temperature(predictions: Predictions) -> float:
     return float(np.exp(found.x))
 
 
+def taus(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Kendall's tau-b of each row: over all classes, and over the teacher's lowest half.
+
+    Args:
+        student: scores (N, C).
+        teacher: those of the other, (N, C).
+    """
+    lowest = teacher.argsort(dim=1)[:, : (teacher.shape[1] + 1) // 2]
+    low = kendall_tau(student.gather(1, lowest), teacher.gather(1, lowest))
+    return kendall_tau(student, teacher), low
+
+
 def likeness(student: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
     """How alike two classifiers are on the same samples.
 
@@ -100,10 +113,9 @@ def likeness(student: np.ndarray, teacher: np.ndarray) -> dict[str, float]:
     k = min(5, student.shape[1])
     firsts = [np.argpartition(-scores, k - 1, axis=1)[:, :k] for scores in (student, teacher)]
     shared = (firsts[0][:, :, None] == firsts[1][:, None, :]).any(axis=2).mean()
-    ours, theirs = (torch.from_numpy(np.ascontiguousarray(each)) for each in (student, teacher))
-    lowest = theirs.argsort(dim=1)[:, : (theirs.shape[1] + 1) // 2]
-    tau = kendall_tau(ours, theirs)
-    tau_low = kendall_tau(ours.gather(1, lowest), theirs.gather(1, lowest))
+    tau, tau_low = taus(
+        *(torch.from_numpy(np.ascontiguousarray(each)) for each in (student, teacher))
+    )
     return {
         'agreement': 100 * float((student.argmax(axis=1) == teacher.argmax(axis=1)).mean()),
         'top5_overlap': 100 * float(shared),

@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric
 
 from mmkendall.class_names import class_names, compare_classes
 from mmkendall.compat.safe_loading import load_pickle
-from mmkendall.functional import kendall_tau
+from mmkendall.evaluation.measures import taus
 from mmkendall.registry import METRICS
 
 
@@ -144,9 +144,7 @@ class KendallTau(BaseMetric):
                     'counted from 0'
                 )
             student, teacher = student[:, self.classes], teacher[:, self.classes]
-        lowest = teacher.argsort(dim=1)[:, : (teacher.shape[1] + 1) // 2]
-        tau = kendall_tau(student, teacher)
-        tau_low = kendall_tau(student.gather(1, lowest), teacher.gather(1, lowest))
+        tau, tau_low = taus(student, teacher)
         finite = student.isfinite().all(dim=1)
         self.results.extend(zip(tau.tolist(), tau_low.tolist(), finite.tolist(), strict=True))
 
