@@ -147,8 +147,7 @@ class Bench:
             task, end = self.failed[0]
             raise FailedTasksError(f'{len(self.failed)} tasks failed, first {task.title}:\n{end}')
 
-    def run(self) -> list[Training]:
-        tuning = self.plan.tuning()
+    def run(self, tuning: list[Training]) -> list[Training]:
         self.carry_out('choosing settings', tuning)
         finals = self.plan.finals(tuning)
         self.carry_out('trainings', finals)
@@ -163,9 +162,10 @@ def remaining(seconds: float | None) -> str:
     return f'{seconds:.0f} s left' if seconds < 120 else f'{seconds / 60:.0f} min left'
 
 
-def describe(study: Study, plan: Plan, jobs: int, console: Console) -> None:
+def describe(
+    study: Study, plan: Plan, tuning: list[Training], jobs: int, console: Console
+) -> None:
     """What there is to do, before it is begun."""
-    tuning = plan.tuning()
     # Until the settings are chosen, those of the first point stand for them.
     firsts = [
         plan.training(case, arm, arm.points()[0], seed, 'final')
@@ -246,7 +246,8 @@ def main() -> int:
     try:
         study = read_study(args.study)
         plan = Plan(study, args.work_dir.resolve(), commit())
-        describe(study, plan, args.jobs, console)
+        tuning = plan.tuning()
+        describe(study, plan, tuning, args.jobs, console)
         if args.plan:
             return 0
         out = args.out or args.work_dir / study.name
@@ -255,7 +256,7 @@ def main() -> int:
         else:
             runner = LocalJobs(args.devices)
         bench = Bench(plan, runner, args.jobs, console)
-        trainings = bench.run()
+        trainings = bench.run(tuning)
     except KeyboardInterrupt:
         print('\nStopped. The same command goes on with what is left.', file=sys.stderr)
         return 130
@@ -264,7 +265,7 @@ def main() -> int:
         return 1 if isinstance(error, FailedTasksError) else 2
     results = Results(study, trainings)
     results.write(out)
-    write_report(results, out, f'python tools/benchmark.py {shlex.quote(args.study)}', [])
+    write_report(results, out, f'python tools/benchmark.py {shlex.quote(args.study)}')
     show(results, console)
     for name in ('runs.csv', 'arms.csv', 'differences.csv', 'report.md', 'report.html'):
         console.print(f'Wrote {out / name}', soft_wrap=True, highlight=False)

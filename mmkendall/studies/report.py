@@ -53,20 +53,17 @@ code, pre { background: #f5f5f5; padding: .1rem .3rem; } pre { overflow-x: auto;
   img { background: #fff; } }"""
 
 
-def write_report(results: Results, folder: Path, command: str, failed: Sequence[str]) -> None:
+def write_report(results: Results, folder: Path, command: str) -> None:
     """Writes ``report.md``, its figures and ``report.html``.
 
     Args:
         results: of the study.
         folder: where they go.
         command: that carries out the study.
-        failed: what could not be carried out, a line each.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f'# {results.study.name}', '', results.study.about.strip(), '']
     lines += ['```bash', command, '```', '', *_conditions(results), '']
-    if failed:
-        lines += ['## Failed', '', *(f'- {each}' for each in failed), '']
     differences = results.differences()
     figures: dict[str, bytes] = {}
     if differences:
