@@ -92,9 +92,14 @@ def carry_out_here(folder: str, device: str | None) -> None:
         sys.stderr.flush()
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    from mmkendall.engine.errors import REFUSALS
     from mmkendall.studies.worker import carry_out
 
-    carry_out(folder)
+    try:
+        carry_out(folder)
+    except REFUSALS as error:  # One sentence, without the way to it.
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
 
 
 @dataclass

@@ -348,8 +348,9 @@ class Plan:
         if arm.terms:
             try:
                 terms = change_of(arm.terms)
-            except (KeyError, TypeError) as error:
-                raise StudyError(f'arms[{arm.name!r}].terms: {error}') from error
+            except (KeyError, TypeError, ValueError) as error:
+                told = error.args[0] if error.args else type(error).__name__
+                raise StudyError(f'arms[{arm.name!r}].terms: {told}') from error
             changed(cfg, terms, f'arms[{arm.name!r}].terms')
         paths = {
             path_of(name, arm.terms) or self.study.names.get(name, name): value

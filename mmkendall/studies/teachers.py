@@ -7,6 +7,7 @@ scores that are no logits. ``by=dict(type=NAME, ...)`` of a study's teacher name
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -153,6 +154,14 @@ def steps_of(by: dict | Sequence[dict]) -> list[dict]:
             raise ValueError(f'type must be one of {", ".join(known)}, got {kind!r}')
         if place and kind not in CHANGES:
             raise ValueError(f'{kind!r} makes scores of teachers, so it must come first')
+        function = {**CHANGES, **HEADS, 'ensemble': ensemble}[kind]
+        options = {name: value for name, value in steps[place].items() if name != 'type'}
+        # What comes from the data is left to whoever calls it.
+        given = {'ensemble': 1}.get(kind, 3 if kind in HEADS else 2)
+        try:
+            inspect.signature(function).bind(*range(given), **options)
+        except TypeError as error:
+            raise ValueError(f'{kind!r}: {error}') from error
     return steps
 
 

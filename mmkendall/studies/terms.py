@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -29,6 +30,7 @@ def change_of(terms: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         KeyError: there is no such loss.
+        TypeError, ValueError: it does not take these options.
     """
     losses: dict[str, Any] = {'_delete_': True}
     mappings: dict[str, Any] = {'_delete_': True}
@@ -57,10 +59,22 @@ def change_of(terms: Mapping[str, Any]) -> dict[str, Any]:
             else:
                 record = mapping[parameter[-1]]
             mappings[f'loss_{name}'][parameter] = record
+        _try_to_build(json.dumps(loss))
     if connectors:
         distiller['connectors'] = connectors
     head = dict(head=dict(loss=dict(loss_weight=terms.get(OWN, 1.0))))
     return dict(model=dict(architecture=head, distiller=distiller))
+
+
+@cache
+def _try_to_build(loss: str) -> None:
+    """Builds a loss, so that an option which it does not take ends a study before it starts.
+
+    Args:
+        loss: its config as JSON, as the arms of a study share most of theirs.
+    """
+    with DefaultScope.overwrite_default_scope('mmrazor'):
+        MODELS.build(json.loads(loss))
 
 
 @cache

@@ -402,7 +402,9 @@ def network_lesson(
         cfg.model.teacher_logits = str(folder / 'cache')
         cfg.dump(path)
         command = [sys.executable, '-m', 'mmkendall', 'dataset_converters/cache_teacher_logits']
-        subprocess.run([*command, str(path)], check=True)
+        status = subprocess.run([*command, str(path)], check=False).returncode
+        if status:  # It has said why in one sentence.
+            sys.exit(status)
     return said, said['val']['scores'].shape[1]
 
 

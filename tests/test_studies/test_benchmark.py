@@ -227,6 +227,13 @@ WRONG = {
     'study = dict(arms=dict(a=dict(config="x.py", grid=dict(lr=0.1))))': 'must be a list',
     'study = dict(arms=dict(a=dict(config="x.py")), teachers=dict(t=dict()))': 'needs either',
     'study = dict(arms=dict(a=dict(config="x.py")))': 'x.py',
+    'study = dict(arms=dict(a=dict(config={folder!r} + '
+    '"kd_scores_svm_resnet18-w4_1xb64_digits.py", '
+    'terms=dict(kd=dict(type="mmkendall.KDLoss", temprature=3)))))':
+    "unexpected keyword argument 'temprature'",
+    'study = dict(arms=dict(a=dict(config={folder!r} + '
+    '"kd_scores_svm_resnet18-w4_1xb64_digits.py", '
+    'terms=dict(kd=dict(type="mmkendall.KDLos")))))': "there is no loss 'mmkendall.KDLos'",
     'study = dict(arms=dict(a=dict(config={folder!r} + "resnet18-w4_1xb64_digits.py",'
     'change=dict(train_cfg=dict(a=dict(b=1))), grid={{"train_cfg.max_epochs.x": [1, 2]}})))':
     'does not fit into the config',

@@ -103,6 +103,9 @@ def test_a_class_without_samples_is_last():
         (dict(type='cubed'), 'must be one of scale, power'),
         ([dict(type='order'), dict(type='svc')], "'svc' makes scores of teachers"),
         (dict(), 'got None'),
+        (dict(type='scale'), "'scale': missing a required argument: 'factor'"),
+        (dict(type='forest', leaves=3), "'forest': got an unexpected keyword argument"),
+        (dict(type='ensemble', scale=[1.0]), "'ensemble': got an unexpected keyword argument"),
     ],
 )
 def test_what_is_unknown_is_refused(by, message):
