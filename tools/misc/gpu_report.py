@@ -392,6 +392,10 @@ def _rank_step(rank: int, world: int, device: str, folder: str) -> None:
     del parallel
     dist.barrier()
     dist.destroy_process_group()
+    # Up to Python 3.13, a thread of torch that asks for the interpreter while it shuts down aborts
+    # the process. Nothing is left to do here that needs a shutdown.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def ranks(device: str) -> list[Row]:
