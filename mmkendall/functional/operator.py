@@ -69,9 +69,9 @@ def _compute_wanted(
     preds_S: Tensor, preds_T: Tensor, wanted: tuple
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """``_compute``, but None for a teacher's gradient that is not wanted."""
-    results = _all_classes(preds_S, preds_T, *wanted)
+    *results, counted = _all_classes(preds_S, preds_T, *wanted)
     # Only rows that the backend found wanting are looked at again, so the others pay nothing.
-    if _is_nan(results[0]) and bool((preds_T == -math.inf).any()):
+    if not counted and _is_nan(results[0]) and bool((preds_T == -math.inf).any()):
         return _counted_classes(preds_S, preds_T, _Wanted(*wanted), results)
     return results
 
@@ -86,18 +86,25 @@ def _all_classes(
     teacher_grad: bool,
     compute_value: bool,
     average: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """``_compute_wanted`` of rows whose classes all count."""
-    loss, grad_S = run_backend(
+) -> tuple[Tensor, Tensor, Tensor | None, bool]:
+    """``_compute_wanted`` as the backend sees it, and whether that counts classes itself."""
+    loss, grad_S, counted = run_backend(
         *(backend, preds_S, preds_T, steepness, surrogate, student_grad, compute_value, average)
     )
     if not teacher_grad:
-        return loss, grad_S, None
+        return loss, grad_S, None, counted
     if surrogate in ORDER_ONLY:
-        return loss, grad_S, torch.zeros_like(preds_T)
-    # The other surrogates are symmetric in student and teacher.
+        return loss, grad_S, torch.zeros_like(preds_T), counted
+    # The other surrogates are symmetric in student and teacher, but for minus infinity.
     options = (steepness, surrogate, True, False, average)
-    return loss, grad_S, run_backend(backend, preds_T, preds_S, *options)[1]
+    if not counted:
+        return loss, grad_S, run_backend(backend, preds_T, preds_S, *options)[1], counted
+    _, finite_T, counts = made_finite(preds_S, preds_T, steepness)
+    finite_T = finite_T.masked_fill(~counts, -math.inf)
+    grad_T = run_backend(backend, finite_T, preds_S, *options)[1]
+    is_wrong = ((preds_S == -math.inf) & counts).any(dim=1, keepdim=True)
+    grad_T.masked_fill_(is_wrong, math.nan).masked_fill_(preds_T == -math.inf, 0)
+    return loss, grad_S, grad_T, counted
 
 
 def _is_nan(loss: Tensor) -> bool:
@@ -135,7 +142,7 @@ def _counted_classes(
             continue
         num_with_pairs += len(rows)
         of_rows = wanted._replace(average=False)
-        losses[rows], *parts = _all_classes(rows_S[places], rows_T[places], *of_rows)
+        losses[rows], *parts, _ = _all_classes(rows_S[places], rows_T[places], *of_rows)
         for grad, values in zip(grads, parts, strict=True):
             if grad.numel():
                 grad[rows[:, None], columns] = values

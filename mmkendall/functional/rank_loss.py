@@ -127,13 +127,14 @@ def kendall_rank_loss(
         ``'logistic'`` O(N C log C) time; ``'triton'`` does not take it, and ``'auto'`` takes torch
         operations on CUDA.
 
-        Rows in which different numbers of classes count are computed one number after the other.
+        But for ``'triton'``, rows in which different numbers of classes count are computed one
+        number after the other.
         Inside of a transform of ``torch.func`` (``grad``, ``vmap``, ``jacrev``) the definition is
         computed, which takes O(N C^2) memory.
 
-        On a GPU a call waits for its loss, to see whether it is NaN because of a minus infinity.
-        Nothing may wait inside of a CUDA graph: there, such rows and rows with masked classes are
-        NaN.
+        ``'triton'`` waits for nothing. Torch operations on a GPU wait for their loss, to see
+        whether it is NaN because of a minus infinity; inside of a CUDA graph, where nothing may
+        wait, they leave such rows and rows with masked classes NaN.
 
     Example:
         >>> import torch
@@ -158,7 +159,7 @@ def kendall_rank_loss(
     if average:
         return losses
     if mask is not None:
-        # Already 0, unless in a CUDA graph.
+        # Already 0, unless torch operations ran in a CUDA graph.
         losses = losses.masked_fill(~mask.reshape(-1), 0)
     if reduction == 'none':
         return losses.reshape(preds_S.shape[:dim] + preds_S.shape[dim + 1 :])

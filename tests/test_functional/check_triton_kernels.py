@@ -3,6 +3,7 @@
 On a CPU they run in Triton's interpreter, on a CUDA device as they are.
 """
 
+import math
 import warnings
 
 import pytest
@@ -22,6 +23,7 @@ from tests.test_functional.drawn import (
     definition,
     logits,
 )
+from tests.test_functional.test_classes import row_definition, rows_with_gaps
 
 SURROGATES = triton_cuda.SURROGATES
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -229,7 +231,7 @@ def test_a_row_that_is_not_finite_harms_no_other(average, surrogate, algorithm):
     clean, clean_grad = triton_cuda.rank_loss(
         preds_S, preds_T, 2.0, surrogate, True, algorithm=algorithm
     )
-    preds_S[1, 3], preds_S[2, 7], preds_T[3, 5] = float('nan'), float('inf'), -float('inf')
+    preds_S[1, 3], preds_S[2, 7], preds_T[3, 5] = float('nan'), -float('inf'), float('inf')
     losses, grad = triton_cuda.rank_loss(
         preds_S, preds_T, 2.0, surrogate, True, average=average, algorithm=algorithm
     )
@@ -241,6 +243,79 @@ def test_a_row_that_is_not_finite_harms_no_other(average, surrogate, algorithm):
         assert losses.isnan().tolist() == [False, True, True, True, False]
         assert torch.equal(losses[::4], clean[::4])
         assert torch.equal(grad[::4], clean_grad[::4])
+
+
+def check_gaps(rows, steepness, surrogate, algorithm, average):
+    """Rows with classes that do not count, against each row's definition on those that do."""
+    student, teacher, class_mask, counts = rows
+    student, teacher = student.float(), teacher.float()
+    if class_mask is not None:
+        student, teacher = (preds.masked_fill(~counts, -math.inf) for preds in (student, teacher))
+    # A student's own minus infinity is wrong, which another test looks at.
+    student = student.masked_fill((student == -math.inf) & (teacher != -math.inf), 0)
+    exact = student.double().requires_grad_()
+    losses = [
+        row_definition(*each, steepness, surrogate, {})
+        for each in zip(exact, teacher.double(), counts, strict=True)
+    ]
+    with_pairs = ((student != -math.inf) | (teacher != -math.inf)).sum(1) > 1
+    losses = torch.stack(losses)
+    expected = losses.sum() / max(int(with_pairs.sum()), 1) if average else losses
+    (expected_grad,) = torch.autograd.grad(expected.sum(), exact)
+    found, grad = triton_cuda.rank_loss(
+        *(preds.to(DEVICE) for preds in (student, teacher)),
+        *(steepness, surrogate, True),
+        average=average,
+        algorithm=algorithm,
+    )
+    assert (found.cpu() - expected.detach()).abs().max() <= 1e-6
+    assert not grad.cpu()[(student == -math.inf) & (teacher == -math.inf)].any()
+    bound = 1e-5 * expected_grad.norm() + 1e-9 * steepness
+    assert (grad.cpu() - expected_grad).norm() <= bound
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+@DRAWN
+@given(
+    rows=rows_with_gaps(),
+    steepness=st.sampled_from([1.0, 30.0]),
+    average=st.booleans(),
+)
+def test_classes_that_do_not_count(surrogate, algorithm, rows, steepness, average):
+    if rows[0].shape[1] > 1:
+        check_gaps(rows, steepness, surrogate, algorithm, average)
+
+
+@pytest.mark.parametrize('most', [0, SORTED_CLASSES])
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+def test_gaps_in_several_blocks(surrogate, algorithm, most, monkeypatch):
+    """Rows of which all, most, few, one and no class count, in blocks of 32 on a circle."""
+    monkeypatch.setattr(triton_cuda, 'SORTED_CLASSES', most)
+    num_classes = 600 if DEVICE == 'cuda' else 150
+    student, teacher = draw(6, num_classes).cpu()
+    kept = torch.rand(6, num_classes, generator=torch.Generator().manual_seed(3))
+    counts = kept < torch.tensor([1.1, 0.95, 0.5, 0.1, 0.0, 0.0])[:, None]
+    counts[4, 7] = True
+    teacher[1, 5:9] = -math.inf
+    assert triton_cuda._circle(6, num_classes)[0] > 4
+    for steepness in (0.5, 20.0):
+        check_gaps((student, teacher, counts, counts), steepness, surrogate, algorithm, True)
+
+
+@pytest.mark.parametrize('surrogate', SURROGATES)
+def test_gradient_of_a_teacher_with_gaps(surrogate):
+    student, teacher = draw(4, 9)
+    student[0, :3] = teacher[0, :5] = -math.inf
+    student[1, 2] = -math.inf  # alone, which is wrong
+    found, expected = [], []
+    for results, backend in ((found, 'triton'), (expected, 'eager')):
+        teacher_logits = teacher.clone().requires_grad_()
+        options = {'reduction': 'none', 'backend': backend}
+        losses = kendall_rank_loss(student, teacher_logits, 2.0, surrogate, **options)
+        results += [losses, *torch.autograd.grad(losses.sum(), teacher_logits)]
+    assert found[0].isnan().tolist() == [False, True, False, False]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 @pytest.fixture

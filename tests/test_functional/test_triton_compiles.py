@@ -115,15 +115,17 @@ def test_compiles_without_spills(shape, steepness, options, arch, monkeypatch, t
 
 
 @pytest.mark.parametrize(
-    ('num_classes', 'steepness', 'surrogate', 'first'),
+    ('num_classes', 'steepness', 'surrogate', 'first', 'second'),
     [
-        (511, 100.0, 'product', 'prepare'),
-        (512, 15.0, 'product', 'prepare'),
-        (512, 16.0, 'product', 'sort'),
-        (4096, 8.0, 'hard_teacher', 'near_pairs'),  # torch sorts
-        (4096, 8.0, 'diffkendall', 'prepare'),
+        (511, 100.0, 'product', 'prepare', 'all_pairs'),
+        (512, 15.0, 'product', 'prepare', 'all_pairs'),
+        (512, 16.0, 'product', 'sort', 'near_pairs'),
+        (4096, 8.0, 'hard_teacher', 'prepare', 'near_pairs'),  # torch sorts between them
+        (4096, 8.0, 'diffkendall', 'prepare', 'all_pairs'),
     ],
 )
-def test_chooses_by_classes_and_steepness(num_classes, steepness, surrogate, first, monkeypatch):
+def test_chooses_by_classes_and_steepness(
+    num_classes, steepness, surrogate, first, second, monkeypatch
+):
     launches = record(monkeypatch, (2, num_classes), steepness, surrogate)
-    assert launches[0][0].name == first
+    assert [source.name for source, _ in launches[:2]] == [first, second]

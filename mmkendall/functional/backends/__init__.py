@@ -14,6 +14,10 @@ A backend is a module with
 ``part(num_classes, steepness, surrogate) -> str``
     Of backends that are compiled at first use: which of its algorithms such input takes. Each is
     checked by itself before ``'auto'`` relies on it; see ``self_check``.
+``COUNTS_CLASSES``
+    True where the backend itself leaves out classes that are minus infinity in both logits, and
+    rows of which fewer than two count, and takes one that is so in the teacher alone for the last.
+    Else such rows are NaN, and ``operator`` computes them again.
 
 ``reference`` differs: it is the differentiable definition, so autograd finds its gradient.
 """
@@ -92,26 +96,31 @@ def run_backend(
     need_grad: bool,
     compute_value: bool = True,
     average: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Computes by the named backend, or under ``'auto'`` by the fastest that can be relied on."""
+) -> tuple[Tensor, Tensor, bool]:
+    """Computes by the named backend, or under ``'auto'`` by the fastest that can be relied on.
+
+    Returns:
+        The loss and the gradient, and whether the backend counts classes itself.
+    """
     num_classes, device = preds_S.shape[1], preds_S.device
     options = (steepness, surrogate, need_grad, compute_value, average)
     chosen = choose_backend(name, device, preds_S.dtype, num_classes, surrogate, steepness)
     backend = BACKENDS[chosen]
+    counts = getattr(backend, 'COUNTS_CLASSES', False)
     if name != 'auto' or backend is eager:
-        return backend.rank_loss(preds_S, preds_T, *options)
+        return (*backend.rank_loss(preds_S, preds_T, *options), counts)
     try:
         # The CPU's loops take seconds to compile, so there the batch itself is what is tried.
         if device.type == 'cpu' or self_check.passes(
             _kind(chosen, device, num_classes, surrogate, steepness), backend, steepness, device
         ):
-            return backend.rank_loss(preds_S, preds_T, *options)
+            return (*backend.rank_loss(preds_S, preds_T, *options), counts)
     except (MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # Numba and Triton raise many kinds of their own.
         kind = _kind(chosen, device, num_classes, surrogate, steepness)
         self_check.report_failure(kind, self_check.in_one_line(error))
-    return eager.rank_loss(preds_S, preds_T, *options)
+    return (*eager.rank_loss(preds_S, preds_T, *options), False)
 
 
 def _kind(

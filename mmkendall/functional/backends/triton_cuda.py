@@ -3,7 +3,8 @@
 One pass over the pairs gives the value and the gradient; a pair lives in registers only, so memory
 beside the gradient is O(N C). Sums are taken in a fixed order: the same input gives the same bits.
 Nothing waits for the device, and all that is computed is computed there, so a call can be captured
-in a CUDA graph.
+in a CUDA graph. That includes which classes count: a wait in the middle of a training step would
+cost more than the loss.
 
 ``dense``
     All pairs, each once. Samples with ``steepness * (max - min)`` under 30 in both logits go by a
@@ -19,6 +20,7 @@ in a CUDA graph.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -26,6 +28,7 @@ import os
 import torch
 from torch import Tensor
 
+COUNTS_CLASSES = True
 # The others are left to torch operations.
 SURROGATES = ('product', 'diffkendall', 'hard_teacher')
 MAX_CLASSES = 262_144
@@ -47,6 +50,8 @@ MIN_BLOCKS = 32
 MAX_BLOCKS = 128
 # A float32 accumulator takes this many columns in `all_pairs`.
 MAX_COLUMNS = 16_384
+# As in `triton_kernels`.
+SAMPLES = 1024
 
 
 @functools.cache
@@ -106,9 +111,16 @@ def rank_loss(
         raise ValueError("algorithm='window' does not serve surrogate='diffkendall'")
     if algorithm == 'auto':
         algorithm = part(preds_S.shape[1], steepness, surrogate)
-    with torch.cuda.device_of(preds_S):
+    with _on_device_of(preds_S):
         run = _window if algorithm == 'window' else _dense
         return run(preds_S, preds_T, steepness, surrogate, need_grad, compute_value, average)
+
+
+def _on_device_of(preds: Tensor) -> contextlib.AbstractContextManager:
+    """Makes the device of the logits the current one; most often it is, which takes less time."""
+    if not preds.is_cuda or preds.get_device() == torch.cuda.current_device():
+        return contextlib.nullcontext()
+    return torch.cuda.device_of(preds)
 
 
 def _nvidia(preds: Tensor) -> bool:
@@ -175,7 +187,7 @@ def _dense(
     num_rows, num_classes = preds_S.shape
     blocks, block_size, shares = _circle(num_rows, num_classes)
     nodes = preds_S.new_empty(3, num_rows, num_classes)
-    kinds = preds_S.new_empty(num_rows, dtype=torch.int32)
+    places, about = _places(preds_S)
     totals = preds_S.new_empty(num_rows, blocks * shares, dtype=torch.float64)
     rows = columns = totals  # not used without a gradient
     if need_grad:
@@ -185,16 +197,18 @@ def _dense(
         preds_S,
         preds_T,
         nodes,
-        kinds,
+        places,
+        about,
         steepness,
         num_classes,
         SURROGATE=surrogate,
+        SORTS=False,
         **_rowwise(num_classes, 512),
         **_build(preds_S),
     )
     kernels.all_pairs[(num_rows, blocks, shares)](
         nodes,
-        kinds,
+        about,
         totals,
         rows,
         columns,
@@ -205,10 +219,17 @@ def _dense(
         **_pairwise(preds_S, surrogate),
         **_build(preds_S),
     )
+    found = totals, rows, columns, places, about
     circle = blocks, block_size
-    return _finish(
-        preds_S, steepness, totals, rows, columns, circle, need_grad, compute_value, average
-    )
+    return _finish(preds_S, steepness, found, circle, need_grad, compute_value, average)
+
+
+def _places(preds: Tensor) -> tuple[Tensor, Tensor]:
+    """What the first kernel says of the classes and of the samples; see ``triton_kernels``."""
+    num_rows = preds.shape[0]
+    places = torch.empty_like(preds, dtype=torch.int32)
+    about = preds.new_empty(2 * num_rows + -(-num_rows // SAMPLES), dtype=torch.int32)
+    return places, about
 
 
 def _window(
@@ -228,27 +249,49 @@ def _window(
     options = _pairwise(preds_S, surrogate)
     width = SATURATED / steepness
     totals = preds_S.new_empty(num_rows, grid[1] * grid[2], dtype=torch.float64)
-    ranks = preds_S.new_empty(num_rows, num_classes, dtype=torch.int32)
+    ranks = torch.empty_like(preds_S, dtype=torch.int32)
     rows = preds_S.new_empty(grid[2], num_rows, num_classes) if need_grad else totals
+    places, about = _places(preds_S)
     sorts = 2 if compute_value else 1
     if num_classes <= SORTED_CLASSES:
+        finite_T = torch.empty_like(preds_T)
         ascending = preds_S.new_empty(sorts, num_rows, num_classes)
         order = torch.empty_like(ascending, dtype=torch.int32)
         kernels.sort[(num_rows, sorts)](
             preds_S,
             preds_T,
+            finite_T,
+            places,
+            about,
             ascending,
             order,
+            steepness,
             num_classes,
             **_rowwise(num_classes, SORTED_CLASSES),
             **_build(preds_S),
         )
         by_logit = [(ascending, order), (ascending[-1], order[-1])]  # the first begin them
     else:
-        by_logit = [preds.sort(dim=1) for preds in (preds_S, preds_T)[:sorts]]
+        nodes = preds_S.new_empty(2, num_rows, num_classes)
+        kernels.prepare[(num_rows,)](
+            preds_S,
+            preds_T,
+            nodes,
+            places,
+            about,
+            steepness,
+            num_classes,
+            SURROGATE=surrogate,
+            SORTS=True,
+            **_rowwise(num_classes, 512),
+            **_build(preds_S),
+        )
+        finite_T = nodes[1]
+        by_logit = [preds.sort(dim=1) for preds in nodes[:sorts]]
     kernels.near_pairs[grid](
         *by_logit[0],
-        preds_T,
+        finite_T,
+        about,
         ranks,
         totals,
         rows,
@@ -262,6 +305,7 @@ def _window(
     if compute_value:
         kernels.far_pairs[grid](
             *by_logit[1],
+            about,
             ranks,
             totals,
             steepness,
@@ -270,18 +314,14 @@ def _window(
             **options,
             **_build(preds_S),
         )
-    circle = 0, 1
-    return _finish(
-        preds_S, steepness, totals, rows, rows, circle, need_grad, compute_value, average
-    )
+    found = totals, rows, rows, places, about
+    return _finish(preds_S, steepness, found, (0, 1), need_grad, compute_value, average)
 
 
 def _finish(
     preds: Tensor,
     steepness: float,
-    totals: Tensor,
-    rows: Tensor,
-    columns: Tensor,
+    found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
     circle: tuple[int, int],
     need_grad: bool,
     compute_value: bool,
@@ -291,10 +331,9 @@ def _finish(
     from mmkendall.functional.backends import triton_kernels as kernels
 
     num_rows, num_classes = preds.shape
+    totals, rows, columns, places, about = found
     losses = preds.new_empty(() if average else num_rows)
     grad = torch.empty_like(preds) if need_grad else preds.new_empty(0)
-    # The gradient's -2k / (C (C - 1)) and the 4 of 1 - tanh^2, which the kernels leave out.
-    scale = -8 * steepness / (num_classes * (num_classes - 1) * (num_rows if average else 1))
     options = _rowwise(num_classes, 256)
     kernels.finish[(num_rows, -(-num_classes // options['BLOCK']) if need_grad else 1)](
         totals,
@@ -302,7 +341,10 @@ def _finish(
         columns,
         losses,
         grad,
-        scale,
+        places,
+        about,
+        # The gradient's -2k and the 4 of 1 - tanh^2, which the kernels leave out.
+        -8 * steepness,
         num_classes,
         totals.shape[1],
         rows.shape[0],

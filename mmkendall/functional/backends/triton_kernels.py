@@ -5,6 +5,11 @@ warp for a sample (axis 0) and a block of classes i (axis 1), with a share of th
 they are compared with (axis 2): a lane holds a column j and all rows i, so a sum over rows needs
 no other lane. No program writes where another does, and ``finish`` adds what they find in a fixed
 order, so a result is the same every time.
+
+Not every class need count: one that is minus infinity in both logits does not. The first kernel,
+``prepare`` or ``sort``, puts those that count in front, and what follows looks at them alone. It
+says so in ``about``, int32: of each sample what it is (N,), of each how many of its classes count
+(N,), and then, from the second kernel on, how many samples of each ``SAMPLES`` have a pair.
 """
 
 import triton
@@ -20,10 +25,17 @@ NO_EXP_S: tl.constexpr = tl.constexpr(1e38)
 NO_EXP_T: tl.constexpr = tl.constexpr(1e20)
 # A float32 accumulator of `near_pairs` takes this many columns.
 CHUNK: tl.constexpr = tl.constexpr(4096)
-# What `prepare` says of a sample.
+# What a sample is: compared by differences or by ratios; one that teaches nothing, as the teacher
+# ties all of its classes or fewer than two count; or not finite.
 DIFFERENCES: tl.constexpr = tl.constexpr(0)
 RATIOS: tl.constexpr = tl.constexpr(1)
-NOT_FINITE: tl.constexpr = tl.constexpr(2)
+NO_PAIR: tl.constexpr = tl.constexpr(2)
+NOT_FINITE: tl.constexpr = tl.constexpr(3)
+# tanh is 1 from here on.
+SATURATED: tl.constexpr = tl.constexpr(20.0)
+LOWEST: tl.constexpr = tl.constexpr(-3.4028234663852886e38)
+# So many samples are counted by one program.
+SAMPLES: tl.constexpr = tl.constexpr(1024)
 
 
 @triton.jit
@@ -128,21 +140,41 @@ def _by_difference(s_i, s_j, t_i, t_j, steepness, SURROGATE: tl.constexpr, PTX: 
 
 
 @triton.jit
+def _last(least_T, steepness):
+    """The logit of a class that only the teacher has at minus infinity, below ``least_T``.
+
+    The second term keeps the distance where rounding would take the first away.
+    """
+    last = least_T - SATURATED / steepness - 32 * 1.1920929e-7 * tl.abs(least_T)
+    return tl.maximum(last, LOWEST)
+
+
+@triton.jit
+def _kind(kind, least_T, most_T, size, defect):
+    """What a sample is: from the teacher's extremes, the size, and what is not finite."""
+    kind = tl.where((size < 2) | (least_T == most_T), NO_PAIR, kind)
+    return tl.where(defect == 0, kind, NOT_FINITE)
+
+
+@triton.jit
 def prepare(
     preds_S,
     preds_T,
     nodes,
-    kinds,
+    places,
+    about,
     steepness,
     num_classes,
     SURROGATE: tl.constexpr,
+    SORTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """What ``all_pairs`` compares (3, N, C), and how, for each sample (N,).
+    """What is compared (3, N, C), where each class went (N, C), and ``about``.
 
     ``RATIOS`` where both rows are narrow enough for it: exp(2 k (x - centre)) of both logits, that
     of the teacher in two float32 parts (its logits themselves if their sign is all that counts).
-    ``DIFFERENCES`` else: the logits.
+    ``DIFFERENCES`` else: the logits. If they are to be sorted, it is always these, and infinity
+    stands behind those that count. Where all count, the places are not written.
     """
     sample = tl.program_id(0).to(tl.int64)
     row = sample * num_classes
@@ -153,34 +185,60 @@ def prepare(
     high_S = -low_S
     high_T = -low_S
     defect = tl.zeros([BLOCK], tl.float32)
+    counted = tl.zeros([BLOCK], tl.int32)
+    lasts = tl.zeros([BLOCK], tl.int32)
     for j in range(0, num_classes, BLOCK):
         valid = j + columns < num_classes
-        s = tl.load(preds_S + row + j + columns, mask=valid, other=float('nan'))
-        t = tl.load(preds_T + row + j + columns, mask=valid, other=float('nan'))
-        low_S = tl.where(s < low_S, s, low_S)
+        s = tl.load(preds_S + row + j + columns, mask=valid, other=-float('inf'))
+        t = tl.load(preds_T + row + j + columns, mask=valid, other=-float('inf'))
+        is_last = t == -float('inf')
+        counts = (s != -float('inf')) | (t != -float('inf'))
+        low_S = tl.where(counts & (s < low_S), s, low_S)
         high_S = tl.where(s > high_S, s, high_S)
-        low_T = tl.where(t < low_T, t, low_T)
+        low_T = tl.where((t < low_T) & (t > -float('inf')), t, low_T)
         high_T = tl.where(t > high_T, t, high_T)
-        defect += tl.where(valid, (s - s) + (t - t), 0.0)
+        defect += tl.where(counts, (s - s) + tl.where(is_last, 0.0, t - t), 0.0)
+        counted += counts.to(tl.int32)
+        lasts += (counts & is_last).to(tl.int32)
+    size = tl.sum(counted, axis=0)
     least_S = tl.min(low_S, axis=0)
     most_S = tl.max(high_S, axis=0)
     least_T = tl.min(low_T, axis=0)
     most_T = tl.max(high_T, axis=0)
-    narrow = SURROGATE != 'diffkendall'
+    least_T = tl.where(least_T == float('inf'), 0.0, least_T)
+    last = _last(least_T, steepness)
+    most_T = tl.maximum(most_T, last)  # minus infinity if all are last
+    least_T = tl.where(tl.sum(lasts, axis=0) > 0, last, least_T)
+    narrow = (SURROGATE != 'diffkendall') & (not SORTS)
     narrow &= steepness * (most_S - least_S) < RATIO_RANGE
     if SURROGATE == 'product':
         narrow &= steepness * (most_T - least_T) < RATIO_RANGE
     kind = tl.where(narrow, RATIOS, DIFFERENCES)
-    tl.store(kinds + sample, tl.where(tl.sum(defect, axis=0) == 0, kind, NOT_FINITE))
+    kind = _kind(kind, least_T, most_T, size, tl.sum(defect, axis=0))
+    tl.store(about + sample, kind)
+    tl.store(about + tl.num_programs(0) + sample, size)
 
     scale = steepness * TWO_LOG2_E
     centre_S = (least_S.to(tl.float64) + most_S.to(tl.float64)) / 2
     centre_T = (least_T.to(tl.float64) + most_T.to(tl.float64)) / 2
+    before = 0
     for j in range(0, num_classes, BLOCK):
-        valid = j + columns < num_classes
-        at = row + j + columns
-        s = tl.load(preds_S + at, mask=valid, other=0.0)
-        t = tl.load(preds_T + at, mask=valid, other=0.0)
+        classes = j + columns
+        valid = classes < num_classes
+        s = tl.load(preds_S + row + classes, mask=valid, other=-float('inf'))
+        t = tl.load(preds_T + row + classes, mask=valid, other=-float('inf'))
+        counts = (s != -float('inf')) | (t != -float('inf'))
+        place = classes
+        if size < num_classes:
+            place = before + tl.cumsum(counts.to(tl.int32), axis=0) - 1
+            before += tl.sum(counts.to(tl.int32), axis=0)
+            tl.store(places + row + classes, tl.where(counts, place, -1), mask=valid)
+            if SORTS:
+                behind = nodes + row + (num_classes - 1 - (classes - place - 1))
+                absent = valid & (counts == 0)
+                tl.store(behind, float('inf'), mask=absent)
+                tl.store(behind + plane, float('inf'), mask=absent)
+        t = tl.where(t == -float('inf'), last, t)
         rest = tl.zeros([BLOCK], tl.float32)
         if narrow:
             s = tl.exp2((s.to(tl.float64) - centre_S) * scale).to(tl.float32)
@@ -188,16 +246,29 @@ def prepare(
                 exact_T = tl.exp2((t.to(tl.float64) - centre_T) * scale)
                 t = exact_T.to(tl.float32)
                 rest = (exact_T - t.to(tl.float64)).to(tl.float32)
-        if SURROGATE == 'product':
-            tl.store(nodes + 2 * plane + at, rest, mask=valid)
-        tl.store(nodes + at, s, mask=valid)
-        tl.store(nodes + plane + at, t, mask=valid)
+        at = row + place
+        if SURROGATE == 'product' and not SORTS:
+            tl.store(nodes + 2 * plane + at, rest, mask=counts)
+        tl.store(nodes + at, s, mask=counts)
+        tl.store(nodes + plane + at, t, mask=counts)
+
+
+@triton.jit
+def _count_samples(about):
+    """The first program of each ``SAMPLES`` says how many of these have a pair."""
+    sample = tl.program_id(0)
+    if (sample % SAMPLES == 0) & (tl.program_id(1) == 0) & (tl.program_id(2) == 0):
+        num_rows = tl.num_programs(0)
+        at = sample + tl.arange(0, SAMPLES)
+        sizes = tl.load(about + num_rows + at, mask=at < num_rows, other=0)
+        found = tl.sum((sizes > 1).to(tl.int32), axis=0)
+        tl.store(about + 2 * num_rows + sample // SAMPLES, found)
 
 
 @triton.jit
 def all_pairs(
     nodes,
-    kinds,
+    about,
     totals,
     rows,
     columns,
@@ -226,10 +297,12 @@ def all_pairs(
     plane = tl.num_programs(0).to(tl.int64) * num_classes
     block = tl.program_id(1)
     blocks = tl.num_programs(1)
-    kind = tl.load(kinds + sample)
-    if kind == NOT_FINITE:
-        tl.store(totals + _part(sample), float('nan'))
+    _count_samples(about)
+    kind = tl.load(about + sample)
+    if kind >= NO_PAIR:
+        tl.store(totals + _part(sample), tl.where(kind == NO_PAIR, 0.0, float('nan')))
         return
+    size = tl.load(about + tl.num_programs(0) + sample)
     no_s = tl.where(kind == RATIOS, NO_EXP_S, 0.0)
     no_t = tl.where(kind == RATIOS, NO_EXP_T, 0.0)
     if SURROGATE == 'hard_teacher':
@@ -239,9 +312,9 @@ def all_pairs(
     to = columns + (sample * blocks + block) * (distances * block_size)
     first_i = block * block_size
     total = tl.zeros([BLOCK_J], tl.float64)
-    for i in range(first_i, tl.minimum(first_i + block_size, num_classes), BLOCK_I):
+    for i in range(first_i, tl.minimum(first_i + block_size, size), BLOCK_I):
         classes_i = i + tl.arange(0, BLOCK_I)
-        valid_i = classes_i < num_classes
+        valid_i = classes_i < size
         at_i = nodes + row + classes_i
         s_i = tl.load(at_i, mask=valid_i, other=no_s)[:, None]
         t_i = tl.load(at_i + plane, mask=valid_i, other=no_t)[:, None]
@@ -255,9 +328,9 @@ def all_pairs(
             twice = (distance > 0) & (2 * distance != blocks)
             other = block + distance
             first_j = tl.where(other < blocks, other, other - blocks) * block_size
-            for j in range(first_j, tl.minimum(first_j + block_size, num_classes), BLOCK_J):
+            for j in range(first_j, tl.minimum(first_j + block_size, size), BLOCK_J):
                 classes_j = j + tl.arange(0, BLOCK_J)
-                valid_j = classes_j < num_classes
+                valid_j = classes_j < size
                 at_j = nodes + row + classes_j
                 s_j = tl.load(at_j, mask=valid_j, other=no_s)
                 t_j = tl.load(at_j + plane, mask=valid_j, other=no_t)
@@ -309,32 +382,65 @@ def all_pairs(
 
 
 @triton.jit
-def sort(preds_S, preds_T, ascending, order, num_classes, BLOCK: tl.constexpr):
+def sort(
+    preds_S,
+    preds_T,
+    finite_T,
+    places,
+    about,
+    ascending,
+    order,
+    steepness,
+    num_classes,
+    BLOCK: tl.constexpr,
+):
     """Rows in ascending order (2, N, C), and where in its row each logit comes from, int32.
 
     Student and teacher by axis 1. A key is the logit's bits, as an integer of the same order, and
-    the class, so equal logits keep their order.
+    the class, so equal logits keep their order; classes that do not count come after all others.
+    The student's program says what ``prepare`` says, too: the teacher's logits as they are
+    compared, each class's place, which is its own number, and ``about``.
     """
     sample = tl.program_id(0).to(tl.int64)
+    num_rows = tl.num_programs(0)
     classes = tl.arange(0, BLOCK)
     valid = classes < num_classes
-    preds = preds_S if tl.program_id(1) == 0 else preds_T
-    logits = tl.load(preds + sample * num_classes + classes, mask=valid, other=0.0)
+    at = sample * num_classes + classes
+    s = tl.load(preds_S + at, mask=valid, other=-float('inf'))
+    t = tl.load(preds_T + at, mask=valid, other=-float('inf'))
+    is_last = t == -float('inf')
+    counts = (s != -float('inf')) | (t != -float('inf'))
+    least_T = tl.min(tl.where(is_last | (t != t), float('inf'), t), axis=0)
+    last = _last(tl.where(least_T == float('inf'), 0.0, least_T), steepness)
+    t = tl.where(is_last, last, t)
+    if tl.program_id(1) == 0:
+        size = tl.sum(counts.to(tl.int32), axis=0)
+        defect = tl.sum(tl.where(counts, (s - s) + (t - t), 0.0), axis=0)
+        least_T = tl.min(tl.where(counts, t, float('inf')), axis=0)
+        most_T = tl.max(tl.where(counts, t, -float('inf')), axis=0)
+        tl.store(about + sample, _kind(DIFFERENCES, least_T, most_T, size, defect))
+        tl.store(about + num_rows + sample, size)
+        tl.store(finite_T + at, t, mask=valid)
+        if size < num_classes:
+            tl.store(places + at, tl.where(counts, classes, -1), mask=valid)
+    logits = s if tl.program_id(1) == 0 else t
     bits = logits.to(tl.int32, bitcast=True)
-    bits = tl.where(valid, bits ^ ((bits >> 31) & 0x7FFFFFFF), 0x7FFFFFFF)
-    keys = tl.sort((bits.to(tl.int64) << 32) | classes)
+    bits = tl.where(counts, bits ^ ((bits >> 31) & 0x7FFFFFFF), 0x7FFFFFFF)
+    named = classes | tl.where(counts, 0, 1 << 30)
+    keys = tl.sort((bits.to(tl.int64) << 32) | named)
     bits = (keys >> 32).to(tl.int32)
     logits = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
-    row = (tl.program_id(1) * tl.num_programs(0) + sample) * num_classes
-    tl.store(ascending + row + classes, logits, mask=valid)
-    tl.store(order + row + classes, (keys & 0x7FFFFFFF).to(tl.int32), mask=valid)
+    to = (tl.program_id(1) * num_rows + sample) * num_classes + classes
+    tl.store(ascending + to, logits, mask=valid)
+    tl.store(order + to, (keys & 0x3FFFFFFF).to(tl.int32), mask=valid)
 
 
 @triton.jit
 def near_pairs(
     ascending_S,
     order_S,
-    preds_T,
+    finite_T,
+    about,
     ranks,
     totals,
     rows,
@@ -355,18 +461,24 @@ def near_pairs(
     sample = tl.program_id(0).to(tl.int64)
     row = sample * num_classes
     first_i = tl.program_id(1) * BLOCK_I
+    _count_samples(about)
+    kind = tl.load(about + sample)
+    size = tl.load(about + tl.num_programs(0) + sample)
+    if (kind >= NO_PAIR) | (first_i >= size):
+        tl.store(totals + _part(sample), tl.where(kind == NOT_FINITE, float('nan'), 0.0))
+        return
     places_i = first_i + tl.arange(0, BLOCK_I)
-    valid_i = places_i < num_classes
+    valid_i = places_i < size
     s_i = tl.load(ascending_S + row + places_i, mask=valid_i, other=0.0)
     classes_i = tl.load(order_S + row + places_i, mask=valid_i, other=0)
-    t_i = tl.load(preds_T + row + classes_i, mask=valid_i, other=0.0)
+    t_i = tl.load(finite_T + row + classes_i, mask=valid_i, other=0.0)
     if tl.program_id(2) == 0:
         tl.store(ranks + row + classes_i, places_i, mask=valid_i)
-    last_i = tl.minimum(first_i + BLOCK_I, num_classes) - 1
+    last_i = tl.minimum(first_i + BLOCK_I, size) - 1
     low = tl.load(ascending_S + row + first_i) - width
     high = tl.load(ascending_S + row + last_i) + width
-    first = _first_at_least(ascending_S + row, num_classes, low)
-    last = _first_at_least(ascending_S + row, num_classes, high)
+    first = _first_at_least(ascending_S + row, size, low)
+    last = _first_at_least(ascending_S + row, size, high)
     start, end = _share(first, last, BLOCK_J)
     values = tl.zeros([BLOCK_J], tl.float32)
     slope_i = tl.zeros([BLOCK_I], tl.float64)
@@ -377,7 +489,7 @@ def near_pairs(
             valid_j = places_j < end
             s_j = tl.load(ascending_S + row + places_j, mask=valid_j, other=0.0)
             classes_j = tl.load(order_S + row + places_j, mask=valid_j, other=0)
-            t_j = tl.load(preds_T + row + classes_j, mask=valid_j, other=0.0)
+            t_j = tl.load(finite_T + row + classes_j, mask=valid_j, other=0.0)
             exp_S, inverse_S, weight = _by_difference(
                 s_i[:, None], s_j[None, :], t_i[:, None], t_j[None, :], steepness, SURROGATE, PTX
             )
@@ -386,9 +498,7 @@ def near_pairs(
             values += tl.sum(tl.where(before, lack, 0.0), axis=0)
             slopes += lack * inverse_S
         slope_i += tl.sum(slopes, axis=1).to(tl.float64)
-    defect = tl.where(valid_i, (s_i - s_i) + (t_i - t_i), 0.0)
-    total = -4 * tl.sum(values.to(tl.float64), axis=0) + tl.sum(defect, axis=0)
-    tl.store(totals + _part(sample), total)
+    tl.store(totals + _part(sample), -4 * tl.sum(values.to(tl.float64), axis=0))
     if NEED_GRAD:
         slab = tl.program_id(2) * (tl.num_programs(0).to(tl.int64) * num_classes)
         tl.store(rows + slab + row + classes_i, slope_i.to(tl.float32), mask=valid_i)
@@ -398,6 +508,7 @@ def near_pairs(
 def far_pairs(
     ascending_T,
     order_T,
+    about,
     ranks,
     totals,
     steepness,
@@ -416,13 +527,16 @@ def far_pairs(
     sample = tl.program_id(0).to(tl.int64)
     row = sample * num_classes
     first_i = tl.program_id(1) * BLOCK_I
+    size = tl.load(about + tl.num_programs(0) + sample)
+    if (tl.load(about + sample) >= NO_PAIR) | (first_i >= size):
+        return
     places_i = first_i + tl.arange(0, BLOCK_I)
-    valid_i = places_i < num_classes
+    valid_i = places_i < size
     t_i = tl.load(ascending_T + row + places_i, mask=valid_i, other=0.0)
     classes_i = tl.load(order_T + row + places_i, mask=valid_i, other=0)
     rank_i = tl.load(ranks + row + classes_i, mask=valid_i, other=0).to(tl.float32)
     low = tl.load(ascending_T + row + first_i) - width
-    near = _first_at_least(ascending_T + row, num_classes, low)
+    near = _first_at_least(ascending_T + row, size, low)
 
     above = tl.zeros([BLOCK_I, BLOCK_J], tl.float32)
     start, end = _share(0, near, BLOCK_J)
@@ -436,7 +550,7 @@ def far_pairs(
     total = tl.sum(tl.where(valid_i, counts, 0), axis=0).to(tl.float64)
 
     values = tl.zeros([BLOCK_J], tl.float32)
-    start, end = _share(near, tl.minimum(first_i + BLOCK_I, num_classes), BLOCK_J)
+    start, end = _share(near, tl.minimum(first_i + BLOCK_I, size), BLOCK_J)
     for j in range(start, end, BLOCK_J):
         places_j = j + tl.arange(0, BLOCK_J)
         valid_j = places_j < end
@@ -458,13 +572,10 @@ def far_pairs(
 
 
 @triton.jit
-def _total(totals, count, BLOCK: tl.constexpr):
-    """The sum of ``count`` parts."""
-    total = tl.zeros([BLOCK], tl.float64)
-    for part in range(0, count, BLOCK):
-        at = part + tl.arange(0, BLOCK)
-        total += tl.load(totals + at, mask=at < count, other=0.0)
-    return tl.sum(total, axis=0)
+def _pairs(size):
+    """Of so many classes, each pair counted twice; 1 where there is none."""
+    size = size.to(tl.float64)
+    return tl.where(size > 1, size * (size - 1), 1.0)
 
 
 @triton.jit
@@ -474,6 +585,8 @@ def finish(
     columns,
     losses,
     grad,
+    places,
+    about,
     grad_scale,
     num_classes,
     num_parts,
@@ -487,35 +600,69 @@ def finish(
 ):
     """The losses (N,), or their mean, and the gradient (N, C) from what the programs found.
 
-    A program for a sample and a block of classes; ``columns`` where there are ``num_blocks``.
+    A program for a sample and a block of classes; ``columns`` where there are ``num_blocks``. The
+    mean is over the samples that have a pair.
     """
     sample = tl.program_id(0).to(tl.int64)
     num_rows = tl.num_programs(0).to(tl.int64)
-    total = _total(totals + sample * num_parts, num_parts, 128)
+    kind = tl.load(about + sample)
+    size = tl.load(about + num_rows + sample)
+    partial = tl.zeros([128], tl.float64)
+    for part in range(0, num_parts, 128):
+        own = part + tl.arange(0, 128)
+        partial += tl.load(totals + sample * num_parts + own, mask=own < num_parts, other=0.0)
+    total = tl.sum(partial, axis=0)
+    with_pairs = 1
+    if AVERAGE:
+        found = tl.zeros([128], tl.int32)
+        for part in range(0, tl.cdiv(num_rows, SAMPLES), 128):
+            counted = part + tl.arange(0, 128)
+            is_count = counted < tl.cdiv(num_rows, SAMPLES)
+            found += tl.load(about + 2 * num_rows + counted, mask=is_count, other=0)
+        with_pairs = tl.sum(found, axis=0)
+    divisor = tl.maximum(with_pairs, 1).to(tl.float64)
     if NEED_GRAD:
         classes = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         valid = classes < num_classes
         at = sample * num_classes + classes
-        found = tl.zeros([BLOCK], tl.float64)
+        place = classes
+        if size < num_classes:
+            place = tl.load(places + at, mask=valid, other=-1)
+        counts = valid & (place >= 0)
+        has_pair = counts & (kind < NO_PAIR)
+        place = tl.maximum(place, 0)
+        slopes = tl.zeros([BLOCK], tl.float64)
         for share in range(0, num_shares):
-            slab = share * (num_rows * num_classes)
-            found += tl.load(rows + slab + at, mask=valid, other=0.0).to(tl.float64)
-        block = classes // block_size
+            slab = (share * num_rows + sample) * num_classes
+            slopes += tl.load(rows + slab + place, mask=has_pair, other=0.0).to(tl.float64)
+        block = place // block_size
         for distance in range(1, (num_blocks + 1) // 2):
-            seen_by = sample * num_blocks + (block + num_blocks - distance) % num_blocks
-            slab = (seen_by * (num_blocks // 2 + 1) + distance) * block_size
-            column = tl.load(columns + slab + classes % block_size, mask=valid, other=0.0)
-            found += column.to(tl.float64)
+            other = (block + num_blocks - distance) % num_blocks
+            slab = ((sample * num_blocks + other) * (num_blocks // 2 + 1) + distance) * block_size
+            # A block behind all that counts has seen nothing.
+            seen = has_pair & (other * block_size < size)
+            column = tl.load(columns + slab + place % block_size, mask=seen, other=0.0)
+            slopes += column.to(tl.float64)
         # A total that is not finite less itself is NaN.
-        found = found * grad_scale + (total - total)
-        tl.store(grad + at, found.to(tl.float32), mask=valid)
+        slopes = slopes * (grad_scale / (_pairs(size) * divisor))
+        slopes = tl.where(counts, slopes + (total - total), 0.0)
+        tl.store(grad + at, slopes.to(tl.float32), mask=valid)
     if tl.program_id(1) == 0:
-        pairs = num_classes.to(tl.float64) * (num_classes - 1)
         if AVERAGE:
             if sample == 0:
-                total = _total(totals, num_rows * num_parts, 512)
-                value = 1.0 - total / (num_rows * pairs) if COMPUTE_VALUE else total - total
+                parts = tl.zeros([512], tl.float64)
+                for part in range(0, num_rows * num_parts, 512):
+                    each = part + tl.arange(0, 512)
+                    is_part = each < num_rows * num_parts
+                    sizes = tl.load(about + num_rows + each // num_parts, mask=is_part, other=0)
+                    parts += tl.load(totals + each, mask=is_part, other=0.0) / _pairs(sizes)
+                found_all = tl.sum(parts, axis=0)
+                value = tl.where(with_pairs > 0, 1.0, 0.0) - found_all / divisor
+                if not COMPUTE_VALUE:
+                    value = found_all - found_all
                 tl.store(losses, value.to(tl.float32))
         else:
-            value = 1.0 - total / pairs if COMPUTE_VALUE else total - total
+            value = total - total
+            if COMPUTE_VALUE:
+                value += tl.where(size > 1, 1.0, 0.0) - total / _pairs(size)
             tl.store(losses + sample, value.to(tl.float32))
