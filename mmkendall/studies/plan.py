@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +20,7 @@ from mmengine.config import Config
 
 from mmkendall import __version__
 from mmkendall.engine.distill_config import load_config
+from mmkendall.studies.data import DataCheck, data_checksums
 from mmkendall.studies.study import Arm, Case, Study, StudyError, Teacher, changed
 from mmkendall.studies.teachers import HEADS, steps_of
 from mmkendall.studies.terms import change_of, path_of
@@ -122,13 +123,16 @@ class Plan:
         self._sha: dict[str, str] = {}
         self._bases: dict[str, Config] = {}
         self._configs: dict[str, Config] = {}
+        self._check_data = DataCheck()
 
     # Teachers.
 
     def network(self, teacher: Teacher) -> Task:
         """The training of a teacher's network."""
         if teacher.name not in self._networks:
-            cfg = self._config(teacher.config, teacher.change, f'teachers[{teacher.name!r}]')
+            what = f'teachers[{teacher.name!r}]'
+            cfg = self._config(teacher.config, teacher.change, what)
+            self._check_data(cfg, what)
             cfg.merge_from_dict({'randomness': dict(seed=teacher.seed)})
             given = self._file_checksum(teacher.checkpoint) if teacher.checkpoint else None
             mark = fingerprint(cfg, given)
@@ -357,6 +361,7 @@ class Plan:
             for name, value in point.items()
         }
         changed(cfg, paths, f'arms[{arm.name!r}].grid')
+        self._check_data(cfg, f'arms[{arm.name!r}] in case {case.name!r}')
         self._configs[key] = cfg
         return deepcopy(cfg)
 
@@ -509,20 +514,6 @@ def fingerprint(cfg: Config, beside: Any) -> str:
         content['model'] = {
             name: bool(each) if name in places else each for name, each in content['model'].items()
         }
-    drawn = sorted(set(_data_checksums(content)))
+    drawn = sorted(set(data_checksums(content)))
     text = json.dumps([__version__, content, drawn, beside], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _data_checksums(content: Any) -> Iterator[str]:
-    """Of the ``meta.json`` in each folder of data that has one, as drawn glyphs do."""
-    if isinstance(content, (list, tuple)):
-        for each in content:
-            yield from _data_checksums(each)
-    elif isinstance(content, dict):
-        root = content.get('data_root')
-        meta = Path(root) / 'meta.json' if isinstance(root, str) else None
-        if meta is not None and meta.is_file():
-            yield hashlib.sha256(meta.read_bytes()).hexdigest()
-        for each in content.values():
-            yield from _data_checksums(each)

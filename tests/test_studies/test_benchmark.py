@@ -244,6 +244,9 @@ WRONG = {
     't=dict(config={folder!r} + "resnet18-w16_1xb64_digits.py"), '
     'o=dict(of="t", by=dict(type="order"))), cases=dict(c=dict(teacher="o")))':
     'LogitDistill',
+    'study = dict(arms=dict(a=dict(config={folder!r} + "../letters/lenet_1xb128_letters.py", '
+    'change=dict(train_dataloader=dict(dataset=dict(data_root="no/such/place"))))))':
+    "arms['a'] in case 'all': train_dataloader.dataset: ",
 }  # fmt: skip
 
 
