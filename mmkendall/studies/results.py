@@ -6,6 +6,8 @@
     A row an arm and case: means and standard deviations over the seeds.
 ``differences.csv``
     A row a pair of arms and a case, or a pool of cases: :data:`DIFFERENCE_COLUMNS`.
+``teachers.csv``
+    A row a case with a teacher: the properties of its scores on the validation set.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from mmkendall.studies.plan import Training
+from mmkendall.studies.plan import Task, Training
+from mmkendall.studies.properties import properties
 from mmkendall.studies.statistics import (
     Difference,
     over_cases,
@@ -110,13 +113,33 @@ class Results:
         ]
         return float(np.median(taken)) if taken else math.nan
 
-    def teacher(self, case: str) -> tuple[str, float] | None:
-        """Name and top-1 on the test set of the teacher of a case."""
+    def lesson(self, case: str) -> Task | None:
+        """What wrote down the scores of the teacher of a case."""
         for each in self.trainings:
             lesson = next(iter(each.task.needs), None)
             if each.case == case and lesson is not None:
-                return lesson.about['teacher'], lesson.result()['test_top1']
+                return lesson
         return None
+
+    def teacher(self, case: str) -> tuple[str, float] | None:
+        """Name and top-1 on the test set of the teacher of a case."""
+        lesson = self.lesson(case)
+        return lesson and (lesson.about['teacher'], lesson.result()['test_top1'])
+
+    def teacher_rows(self) -> list[dict[str, Any]]:
+        """``teachers.csv``."""
+        rows = []
+        for case in self.study.cases:
+            lesson = self.lesson(case)
+            if lesson is not None:
+                said = np.load(lesson.folder / 'val.npz')
+                names = {
+                    'study': self.study.name,
+                    'case': case,
+                    'teacher': lesson.about['teacher'],
+                }
+                rows.append({**names, **properties(said['scores'], said['labels'])})
+        return rows
 
     def pairs(self, case: str) -> list[tuple[str, str]]:
         """What is compared in a case: the study's pairs, and arms with controls beside them."""
@@ -251,14 +274,16 @@ class Results:
         return rows
 
     def write(self, folder: Path) -> None:
-        """Writes the three tables."""
+        """Writes the tables."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in (
             ('runs', self.run_rows()),
             ('arms', self.arm_rows()),
             ('differences', self.difference_rows()),
+            ('teachers', self.teacher_rows()),
         ):
-            write_csv(folder / f'{name}.csv', rows)
+            if rows:
+                write_csv(folder / f'{name}.csv', rows)
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -221,3 +221,47 @@ def test_norms_take_the_batch_and_keep_nothing_of_it():
     torch.testing.assert_close(out.std(dim=0, correction=0), torch.ones(3), atol=1e-4, rtol=0)
     assert student[0].running_mean.tolist() == [0, 0, 0]
     assert student[0].running_var.tolist() == [1, 1, 1]
+
+
+def study_tables(folder, differences: dict[str, float]) -> None:
+    """The tables of a study of teachers whose spread is 1, 2, 3, ..."""
+    from mmkendall.studies.properties import PROPERTIES
+    from mmkendall.studies.results import write_csv
+
+    folder.mkdir()
+    write_csv(
+        folder / 'teachers.csv',
+        [
+            {'case': case, **dict.fromkeys(PROPERTIES, 1.0), 'spread': float(spread)}
+            for spread, case in enumerate(differences, 1)
+        ],
+    )
+    write_csv(
+        folder / 'differences.csv',
+        [
+            {'case': case, 'arm': 'rank', 'rival': 'KD', 'measure': 'top1', 'mean': value}
+            for case, value in differences.items()
+        ],
+    )
+
+
+def test_which_property_goes_with_the_difference(tmp_path, monkeypatch):
+    study_tables(tmp_path / 'study', {'a': -1.0, 'b': 0.0, 'c': 0.5, 'd': 2.0, 'e': 3.0})
+    arguments = [str(tmp_path / 'study'), '--arm', 'rank', '--rival', 'KD']
+    tool = 'analysis_tools/which_teacher.py'
+    assert call_tool(monkeypatch, tool, *arguments, '--out', str(tmp_path)) == 0
+    (row,) = table(tmp_path / 'which_teacher.csv')
+    assert (row['property'], row['cases']) == ('spread', '5')
+    assert float(row['spearman']) == pytest.approx(1)
+    # Two of the 120 orders are as far from none as this one.
+    assert float(row['p_value']) == pytest.approx(2 / 120, abs=1e-6)
+    assert (tmp_path / 'which_teacher.svg').stat().st_size > 1000
+
+
+def test_too_few_cases_are_refused(tmp_path, monkeypatch, capsys):
+    study_tables(tmp_path / 'study', {'a': -1.0, 'b': 0.0})
+    arguments = [str(tmp_path / 'study'), '--arm', 'rank', '--rival', 'KD']
+    tool = 'analysis_tools/which_teacher.py'
+    assert call_tool(monkeypatch, tool, *arguments, '--out', str(tmp_path)) == 2
+    told = capsys.readouterr().err
+    assert 'in 2 cases with a teacher, 4 are needed; the studies compare rank and KD' in told
