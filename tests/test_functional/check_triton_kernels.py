@@ -286,20 +286,29 @@ def test_classes_that_do_not_count(surrogate, algorithm, rows, steepness, averag
         check_gaps(rows, steepness, surrogate, algorithm, average)
 
 
-@pytest.mark.parametrize('most', [0, SORTED_CLASSES])
-@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
-def test_gaps_in_several_blocks(surrogate, algorithm, most, monkeypatch):
-    """Rows of which all, most, few, one and no class count, in blocks of 32 on a circle."""
-    monkeypatch.setattr(triton_cuda, 'SORTED_CLASSES', most)
-    num_classes = 600 if DEVICE == 'cuda' else 150
+def rows_of_all_sizes(num_classes):
+    """Six rows of which all, most, half, few, one and none of the classes count."""
     student, teacher = draw(6, num_classes).cpu()
     kept = torch.rand(6, num_classes, generator=torch.Generator().manual_seed(3))
     counts = kept < torch.tensor([1.1, 0.95, 0.5, 0.1, 0.0, 0.0])[:, None]
     counts[4, 7] = True
     teacher[1, 5:9] = -math.inf
+    return student, teacher, counts, counts
+
+
+@pytest.mark.parametrize(('surrogate', 'algorithm'), CASES)
+def test_gaps_in_several_blocks(surrogate, algorithm):
+    num_classes = 600 if DEVICE == 'cuda' else 150
     assert triton_cuda._circle(6, num_classes)[0] > 4
     for steepness in (0.5, 20.0):
-        check_gaps((student, teacher, counts, counts), steepness, surrogate, algorithm, True)
+        check_gaps(rows_of_all_sizes(num_classes), steepness, surrogate, algorithm, True)
+
+
+def test_gaps_that_the_kernel_sorts(monkeypatch):
+    monkeypatch.setattr(triton_cuda, 'SORTED_CLASSES', SORTED_CLASSES)
+    num_classes = 600 if DEVICE == 'cuda' else 20
+    for average in (False, True):
+        check_gaps(rows_of_all_sizes(num_classes), 3.0, 'product', 'window', average)
 
 
 @pytest.mark.parametrize('surrogate', SURROGATES)
