@@ -179,7 +179,8 @@ test-det: $(DET_READY) ## Build mmcv's operators once, run the tests of detectio
 
 # `make bench BENCH_DIR=docs/benchmarks` is how docs/benchmarks.md came about.
 bench: $(READY) ## Measure speed, memory, scaling and the share of a training step (short form)
-	for script in rank_loss_speed class_scaling training_step_share tau_speed; do \
+	for script in rank_loss_speed class_scaling training_step_share tau_speed loss_costs \
+	    linear_head; do \
 	    $(BIN)/python tools/benchmarks/$$script.py --output-dir $(BENCH_DIR) $(BENCH) || exit 1; done
 	$(BIN)/python tools/benchmarks/summarize.py --folder $(BENCH_DIR) --output $(BENCH_DIR).md
 
