@@ -1,7 +1,9 @@
 """The figures of the pages are those of tables that a command wrote.
 
-Between ``<!-- csv: PATH ... -->`` and ``<!-- csv end -->`` every number with a decimal point is a
-value of one of the files, rounded. Pages of results hold no table of such numbers outside.
+Between ``<!-- csv: PATH ... -->`` and ``<!-- csv end -->`` every number with a decimal point or an
+exponent is a value of one of the files, rounded. Pages of results hold no table of such numbers
+outside, and some no such number at all: options stand in code there, and formulas between dollars.
+A file may also be a page that a tool writes from such tables, which a test of that page checks.
 """
 
 from __future__ import annotations
@@ -16,14 +18,24 @@ import pytest
 from ..conftest import REPOSITORY
 
 BLOCK = re.compile(r'<!-- csv: (?P<paths>.+?) -->\n(?P<text>.*?)<!-- csv end -->', re.DOTALL)
-NUMBER = re.compile(r'(?<![\w.])[-+−]?\d+\.\d+(?![\w.])')
+NUMBER = re.compile(r'(?<![\w.])[-+−]?(?:\d+\.\d+|\d+(?:\.\d+)?e-?\d+)(?!\w|\.\d)')
+# What is no result: code, which is options or what a test of its own runs, and formulas.
+CODE = re.compile(r'^```.*?^```$|`[^`]*`|\$[^$]*\$', re.DOTALL | re.MULTILINE)
 # Pages that say what came out of trainings.
 RESULTS = ('docs/digits.md', 'docs/does_it_help.md')
+# Those whose every number is found.
+STRICT = ('docs/analyses.md', 'docs/choose.md')
+# But for what a command of the page prints and no table holds.
+PRINTED = {
+    'docs/analyses.md': ['93.31'],
+}
 PAGES = [path for path in (REPOSITORY / 'docs').glob('*.md')] + [REPOSITORY / 'README.md']
 
 
 def values_of(path: Path) -> list[Decimal]:
-    """Every number in a CSV, those in names and settings included."""
+    """Every number in a CSV, those in names and settings included, or in a page of a tool."""
+    if path.suffix == '.md':
+        return [abs(Decimal(number)) for number in NUMBER.findall(path.read_text())]
     found = []
     with open(path, newline='') as file:
         for row in csv.reader(file):
@@ -38,7 +50,7 @@ def values_of(path: Path) -> list[Decimal]:
 def missing(text: str, values: list[Decimal]) -> list[str]:
     """The numbers of a text that are none of the values."""
     lacking = []
-    for number in NUMBER.findall(text):
+    for number in NUMBER.findall(CODE.sub('', text)):
         wanted = abs(Decimal(number.replace('−', '-')))
         # Half a unit of the last digit, and what writing the CSV rounded.
         step = Decimal(1).scaleb(wanted.as_tuple().exponent)
@@ -64,8 +76,19 @@ def test_pages_of_results_hold_no_other_tables_of_numbers(page):
     assert not rows
 
 
+@pytest.mark.parametrize('page', STRICT)
+def test_strict_pages_hold_no_number_that_is_not_looked_up(page):
+    outside = CODE.sub('', BLOCK.sub('', (REPOSITORY / page).read_text()))
+    assert NUMBER.findall(outside) == PRINTED.get(page, [])
+
+
 def test_a_number_that_is_not_there_is_found(tmp_path):
     path = tmp_path / 'table.csv'
     path.write_text('arm,top1,sd\nKD,81.2345,0.05\n')
     assert missing('KD 81.23 ± 0.05', values_of(path)) == []
     assert missing('KD 81.24 ± 0.5', values_of(path)) == ['81.24', '0.5']
+    # At the end of a sentence, with an exponent, and of a version or an option.
+    text = 'It is 81.9. Or 4e-8, by torch 2.13.0 and `lr=0.3`, with $0.5 T$.'
+    assert missing(text, values_of(path)) == ['81.9', '4e-8']
+    path.with_suffix('.md').write_text('| KD | 81.94 ± 0.05 |')
+    assert missing(text, values_of(path.with_suffix('.md'))) == ['4e-8']
