@@ -3,12 +3,14 @@
 Between ``<!-- csv: PATH ... -->`` and ``<!-- csv end -->`` every number with a decimal point or an
 exponent is a value of one of the files, rounded. Pages of results hold no table of such numbers
 outside, and some no such number at all: options stand in code there, and formulas between dollars.
-A file may also be a page that a tool writes from such tables, which a test of that page checks.
+A file may also be a result file of the zoo, or a page that a tool writes from such files, which a
+test of that page checks; a pattern stands for all that fit.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -24,16 +26,25 @@ CODE = re.compile(r'^```.*?^```$|`[^`]*`|\$[^$]*\$', re.DOTALL | re.MULTILINE)
 # Pages that say what came out of trainings.
 RESULTS = ('docs/digits.md', 'docs/does_it_help.md')
 # Those whose every number is found.
-STRICT = ('docs/analyses.md', 'docs/choose.md')
+STRICT = ('docs/analyses.md', 'docs/choose.md', 'docs/teachers.md')
 # But for what a command of the page prints and no table holds.
 PRINTED = {
     'docs/analyses.md': ['93.31'],
+    # Which tests/test_tools/test_scores_to_teacher_logits.py compares with what is printed.
+    'docs/teachers.md': ['98.5', '97.1', '90.3', '97.5'],
 }
 PAGES = [path for path in (REPOSITORY / 'docs').glob('*.md')] + [REPOSITORY / 'README.md']
 
 
 def values_of(path: Path) -> list[Decimal]:
-    """Every number in a CSV, those in names and settings included, or in a page of a tool."""
+    """Every number in a CSV, those in names and settings included, or in a page of a tool.
+
+    Of a result file only the metrics of the end, which alone may be reported.
+    """
+    if path.suffix == '.json':
+        return [
+            Decimal(f'{value:.6g}') for value in json.loads(path.read_text())['metrics'].values()
+        ]
     if path.suffix == '.md':
         return [abs(Decimal(number)) for number in NUMBER.findall(path.read_text())]
     found = []
@@ -62,9 +73,11 @@ def missing(text: str, values: list[Decimal]) -> list[str]:
 @pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
 def test_every_number_is_in_its_table(page):
     for block in BLOCK.finditer(page.read_text()):
-        values = [
-            value for path in block['paths'].split() for value in values_of(REPOSITORY / path)
-        ]
+        values = []
+        for pattern in block['paths'].split():
+            files = list(REPOSITORY.glob(pattern))
+            assert files, f'{page.name}: there is no {pattern}'
+            values += [value for path in files for value in values_of(path)]
         assert NUMBER.search(block['text']), f'{page.name}: a block without numbers'
         assert not missing(block['text'], values), f'{page.name}: {block["paths"]}'
 

@@ -537,8 +537,8 @@ def test_a_parquet_without_pyarrow_is_one_sentence(folder, monkeypatch, capsys):
     assert len(error.strip().splitlines()) == 1
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / 'setup.cfg')
-    wanted = setup['options.extras_require']['parquet'].strip()
-    assert f"pip install '{wanted}'" in NEEDS_PYARROW
+    wanted = setup['options.extras_require']['parquet'].split()
+    assert re.search(r"pip install '(.*)'", NEEDS_PYARROW)[1] in wanted
 
 
 def in_row_three(kind: str, value: float) -> np.ndarray:
@@ -694,6 +694,8 @@ def test_columns_may_be_numbers_where_names_repeat(folder, monkeypatch, capsys):
 
 
 PAGE = commands('teachers.md')
+DOCS = REPOSITORY / 'docs'
+SHARES = re.compile(r'the highest class is the label of .*?as `digits_scores` prints', re.DOTALL)
 SHORT = (
     'train_cfg.max_epochs=5', 'train_dataloader.dataset.num_views=2', 'randomness.seed=0',
 )  # fmt: skip
@@ -713,7 +715,9 @@ def test_the_commands_of_the_page(teacher, tmp_path, monkeypatch, capsys):
         said[tool.rpartition('/')[2]] = capsys.readouterr().out
     assert list(said) == ['digits_scores', 'scores_to_teacher_logits', 'train']
     share = float(re.search(r'the label of ([\d.]+)%', said['digits_scores'])[1])
-    assert share > 90
+    # The page says it of one version of scikit-learn.
+    said_there = re.findall(r'(\d+\.\d) %', SHARES.search((DOCS / 'teachers.md').read_text())[0])
+    assert min(abs(float(each) - share) for each in said_there) < 0.5
     assert f'the label of {share}% of 1297 samples' in said['scores_to_teacher_logits']
     (scalars,) = Path('work_dirs').glob('*/*/vis_data/scalars.json')
     lines = [json.loads(line) for line in scalars.read_text().splitlines()]
