@@ -105,7 +105,7 @@ LOCK = $(UV) pip compile --quiet --upgrade --generate-hashes --custom-compile-co
 lock: $(UV) ## Write the lock files: the newest versions that the ranges admit, with hashes
 	$(LOCK) --universal --python-version 3.10 requirements/uv.in -o requirements/locked-uv.txt
 	$(LOCK) --universal --python-version 3.10 setup.cfg requirements/test.in \
-	    $(foreach extra,mm lite numba vit bench demo export glyphs,--extra $(extra)) -o $(LOCKED)
+	    $(foreach extra,mm lite numba vit bench demo export glyphs parquet,--extra $(extra)) -o $(LOCKED)
 	$(LOCK) --universal --python-version 3.10 setup.cfg requirements/test.in \
 	    requirements/detection.in -c $(LOCKED) -b requirements/build.txt --no-emit-package mmcv \
 	    $(foreach extra,mm numba vit demo glyphs detection segmentation,--extra $(extra)) \
@@ -115,7 +115,7 @@ lock: $(UV) ## Write the lock files: the newest versions that the ranges admit, 
 	$(LOCK) --resolution lowest-direct --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	    setup.cfg requirements/classic.in --excludes requirements/classic-excludes.txt \
 	    -b requirements/build.txt \
-	    $(foreach extra,mm lite numba bench demo glyphs,--extra $(extra)) \
+	    $(foreach extra,mm lite numba bench demo glyphs parquet,--extra $(extra)) \
 	    $(foreach wheel,numpy scipy matplotlib scikit-learn,--only-binary $(wheel)) \
 	    -o requirements/locked-classic.txt
 
@@ -165,7 +165,7 @@ test-newest: $(UV) ## Run the tests on the newest Python and the newest versions
 	    'install one, or name it in NEWEST_PYTHON' >&2; exit 1; }
 	$(UV) venv --quiet --clear --python $(NEWEST_PYTHON) $(NEWEST)
 	$(UV) pip install --quiet --python $(NEWEST) --upgrade --editable \
-	    '.[lite,numba,vit,bench,demo,export,glyphs]' cloudpickle hypothesis pytest pytest-xdist
+	    '.[lite,numba,vit,bench,demo,export,glyphs,parquet]' cloudpickle hypothesis pytest pytest-xdist
 	$(NEWEST)/bin/python -m mmkendall.compat
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(WORKERS) tests/test_compat.py \
 	    tests/test_functional tests/test_models tests/test_tools
@@ -179,7 +179,8 @@ test-det: $(DET_READY) ## Build mmcv's operators once, run the tests of detectio
 
 # `make bench BENCH_DIR=docs/benchmarks` is how docs/benchmarks.md came about.
 bench: $(READY) ## Measure speed, memory, scaling and the share of a training step (short form)
-	for script in rank_loss_speed class_scaling training_step_share tau_speed; do \
+	for script in rank_loss_speed class_scaling training_step_share tau_speed loss_costs \
+	    linear_head; do \
 	    $(BIN)/python tools/benchmarks/$$script.py --output-dir $(BENCH_DIR) $(BENCH) || exit 1; done
 	$(BIN)/python tools/benchmarks/summarize.py --folder $(BENCH_DIR) --output $(BENCH_DIR).md
 

@@ -4,6 +4,8 @@ PAIR = 'resnet18-w16_resnet18-w4_1xb64_digits.py'
 RATE = 'optim_wrapper.optimizer.lr'
 STEEPNESS = 'model.distiller.rank_loss.steepness'
 MLKD = 'model.distiller.distill_losses.loss_mlkd'
+LISTMLE = 'model.distiller.distill_losses.loss_listmle.loss_weight'
+SPREAD = 'model.distiller.connectors.order.spread'
 
 held_out = dict(
     train_dataloader=dict(dataset=dict(indices=list(range(1000)))),
@@ -40,6 +42,14 @@ for method in ('lskd', 'wttm'):
         arms[f'{method.upper()} + ranking, k = {steepness:g}'] = dict(
             config=f'../digits/{method}-rank_logits_{PAIR}', change={STEEPNESS: steepness}
         )
+for weight in (0.1, 0.3, 1.0, 3.0, 10.0):
+    arms[f'ListMLE, weight {weight:g}'] = dict(
+        config=f'../digits/listmle_logits_{PAIR}', change={LISTMLE: weight}
+    )
+for spread in (2.0, 4.0, 8.0, 16.0, 32.0):
+    arms[f'KD on OrderScores, spread {spread:g}'] = dict(
+        config=f'../digits/kd-order_logits_{PAIR}', change={SPREAD: spread}
+    )
 
 study = dict(
     about='Which settings for each method, on held-out training images of the digits?',

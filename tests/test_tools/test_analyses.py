@@ -211,6 +211,41 @@ def test_directions_are_filter_by_filter_as_long_as_the_weights():
             torch.testing.assert_close(*lengths)
 
 
+def numbers(path) -> list[dict[str, float | str]]:
+    """The rows of a committed table as the tool had them, but for the last digits."""
+    kinds = {'iteration': int, 'decile': int, 'steepness': float, 'loss': str, 'surrogate': str}
+    rows = table(path)
+    if 'a' in rows[0]:
+        kinds['loss'] = float
+    return [{name: kinds.get(name, float)(value) for name, value in row.items()} for row in rows]
+
+
+@pytest.mark.parametrize('training', ['kd', 'kd-rank'])
+def test_the_pages_summaries_are_those_of_its_tables(training, tmp_path):
+    """The page shows sums of many rows, which a reader finds in a table of their own."""
+    start = REPOSITORY / 'docs/analyses' / training
+    of = {name: numbers(f'{start}_{name}.csv')
+          for name in ('gradient_shares', 'wrong_pairs', 'loss_landscape')}  # fmt: skip
+    for row in of['wrong_pairs']:
+        row['steepness'] = int(row['steepness']) if row['steepness'] >= 1 else row['steepness']
+    gradients = load_tool('analysis_tools/loss_gradients.py')
+    landscape = load_tool('analysis_tools/loss_landscape.py')
+    for name, rows in {
+        'gradient_summary': gradients.summary(of['gradient_shares'], of['wrong_pairs']),
+        'landscape_summary': landscape.summary(of['loss_landscape'], 1.0),
+    }.items():
+        found = table(f'{start}_{name}.csv')
+        assert len(found) == len(rows)
+        for row, here in zip(rows, found, strict=True):
+            assert list(row) == list(here)
+            for key, value in row.items():
+                if isinstance(value, float):
+                    shown = float(here[key] or 'nan')
+                    assert shown == pytest.approx(value, rel=1e-4, abs=1e-4, nan_ok=True)
+                else:
+                    assert here[key] == str(value)
+
+
 def test_norms_take_the_batch_and_keep_nothing_of_it():
     tool = load_tool('analysis_tools/loss_landscape.py')
     student = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.9))

@@ -6,7 +6,7 @@
 CONFIG, a distillation of a classifier, is trained as it stands, and the logits of student and
 teacher are kept for the training batches of some iterations; with ``--checkpoint`` nothing is
 trained, and they are those of the first batch under its weights. Every loss is then asked for its
-gradient on the same logits, whether CONFIG has it or not. Two tables and their figures:
+gradient on the same logits, whether CONFIG has it or not. Two tables, their figures and a summary:
 
 ``gradient_shares.csv``
     By iteration and loss: ``decile`` of the classes in each image by the teacher's probability
@@ -17,11 +17,15 @@ gradient on the same logits, whether CONFIG has it or not. Two tables and their 
     By iteration, surrogate and steepness: ``wrong``, the share of the pairs of classes that the
     student has the other way round than the teacher, and ``live``, the share of those that get
     more than ``--threshold`` of the largest gradient that the pair could get.
+``gradient_summary.csv``
+    What of both is printed, in percent: ``lower_half``, the share of the gradient that the lower
+    five deciles get, ``tau``, ``wrong`` and ``live``.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -255,34 +259,54 @@ def figure_of_pairs(rows: Sequence[dict[str, Any]], threshold: float) -> Figure:
     return figure
 
 
-def report(shares: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]]) -> str:
-    """The main figures of both tables, as lines."""
-    iterations = sorted({row['iteration'] for row in shares})
-    heads = ''.join(f'{f"after {iteration}":>14}' for iteration in iterations)
+def summary(
+    shares: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The main figures of both tables, a row an iteration and loss, shares in percent."""
+    rows = []
+    for iteration, name in dict.fromkeys((row['iteration'], row['loss']) for row in shares):
+        found = [row for row in shares if (row['iteration'], row['loss']) == (iteration, name)]
+        lower = sum(row['share'] for row in found if row['decile'] > DECILES // 2)
+        here = [row for row in pairs if row['iteration'] == iteration]
+        live = [
+            row['live'] for row in here if f'{row["surrogate"]}, k = {row["steepness"]}' == name
+        ]
+        rows.append(
+            {
+                'iteration': iteration,
+                'loss': name,
+                'lower_half': 100 * lower,
+                'tau': found[0]['tau'],
+                'wrong': 100 * here[0]['wrong'],
+                'live': 100 * live[0] if live else math.nan,
+            }
+        )
+    return rows
+
+
+def report(rows: Sequence[dict[str, Any]]) -> str:
+    """The summary, as lines."""
+    by_iteration: dict[int, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row['iteration']):
+        by_iteration.setdefault(row['iteration'], []).append(row)
+    heads = ''.join(f'{f"after {iteration}":>14}' for iteration in by_iteration)
     lines = [
         "share of the gradient of the lower five deciles, tau with the teacher's probability",
         f'{"steps":<24}{heads}',
     ]
-    for name in dict.fromkeys(row['loss'] for row in shares):
-        cells = []
-        for iteration in iterations:
-            found = [row for row in shares if (row['iteration'], row['loss']) == (iteration, name)]
-            low = sum(row['share'] for row in found if row['decile'] > DECILES // 2)
-            tau = found[0]['tau']
-            cells.append(f'{f"{100 * low:.1f} % {tau:+.2f}":>14}')
-        lines.append(f'{name:<24}{"".join(cells)}')
-    lines += ['', f'{"wrong pairs":<24}' + ''.join(
-        f'{100 * next(row["wrong"] for row in pairs if row["iteration"] == iteration):>12.1f} %'
-        for iteration in iterations
-    ), 'of them with a gradient']  # fmt: skip
-    for surrogate in dict.fromkeys(row['surrogate'] for row in pairs):
-        for steepness in STEEPNESSES:
-            cells = [
-                f'{100 * row["live"]:>12.1f} %'
-                for row in sorted(pairs, key=lambda row: row['iteration'])
-                if (row['surrogate'], row['steepness']) == (surrogate, steepness)
-            ]
-            lines.append(f'{f"{surrogate}, k = {steepness}":<24}{"".join(cells)}')
+    columns = list(zip(*by_iteration.values(), strict=True))
+    for each in columns:
+        cells = [f'{row["lower_half"]:.1f} % {row["tau"]:+.2f}'.rjust(14) for row in each]
+        lines.append(f'{each[0]["loss"]:<24}{"".join(cells)}')
+    lines += [
+        '',
+        f'{"wrong pairs":<24}' + ''.join(f'{row["wrong"]:>12.1f} %' for row in columns[0]),
+        'of them with a gradient',
+    ]
+    for each in columns:
+        if not math.isnan(each[0]['live']):
+            cells = [f'{row["live"]:>12.1f} %' for row in each]
+            lines.append(f'{each[0]["loss"]:<24}{"".join(cells)}')
     return '\n'.join(lines)
 
 
@@ -323,11 +347,13 @@ def analyse() -> None:
     pairs = [row for moment in moments for row in pair_rows(moment, args.threshold)]
     save_table(shares, args.out / 'gradient_shares.csv')
     save_table(pairs, args.out / 'wrong_pairs.csv')
+    main_figures = summary(shares, pairs)
+    save_table(main_figures, args.out / 'gradient_summary.csv')
     with style():
         save(figure_of_shares(shares), args.out / 'gradient_shares.svg')
         save(figure_of_pairs(pairs, args.threshold), args.out / 'wrong_pairs.svg')
     print(told())
-    print(report(shares, pairs))
+    print(report(main_figures))
 
 
 def main() -> int:

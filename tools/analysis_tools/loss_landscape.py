@@ -9,7 +9,8 @@ each filter of d and e has the norm of the student's own filter, and biases and 
 normalisation layers stay. BatchNorm takes the statistics of the batch, as in training, so that
 those of the student itself do not stand beside weights that they do not belong to; dropout is off.
 
-``loss_landscape.csv`` has ``a``, ``b``, the terms and their sum ``loss``.
+``loss_landscape.csv`` has ``a``, ``b``, the terms and their sum ``loss``;
+``landscape_summary.csv`` each term in the middle and its mean at two distances from it.
 """
 
 from __future__ import annotations
@@ -124,23 +125,31 @@ def figure_of(rows: Sequence[dict[str, float]], places: Sequence[float]) -> Figu
     return figure
 
 
-def report(rows: Sequence[dict[str, float]], reach: float) -> str:
-    """Every term in the middle, and its mean at two distances from it."""
+def summary(rows: Sequence[dict[str, float]], reach: float) -> list[dict[str, Any]]:
+    """A row a term: its value in the middle, and its mean at two distances from it."""
     steps = sorted({row['a'] for row in rows})
-    spacing = steps[1] - steps[0]
-    lines = [f'{"":<24}{"middle":>10}' + ''.join(f'{f"at {share * reach:.2g}":>10}'
-                                                 for share in (0.5, 1))]  # fmt: skip
+    # Points of the grid lie half a spacing off on the dot, which rounding must not decide.
+    tolerance = 0.5001 * (steps[1] - steps[0])
+    found = []
     for name in [name for name in rows[0] if name not in ('a', 'b')]:
-        middle = next(row[name] for row in rows if row['a'] == row['b'] == 0)
-        means = []
+        values = {'middle': next(row[name] for row in rows if row['a'] == row['b'] == 0)}
         for share in (0.5, 1):
             near = [
                 row[name]
                 for row in rows
-                if abs(math.hypot(row['a'], row['b']) - share * reach) <= spacing / 2
+                if abs(math.hypot(row['a'], row['b']) - share * reach) <= tolerance
             ]
-            means.append(float(np.mean(near)))  # fmt: skip
-        lines.append(f'{name:<24}' + ''.join(f'{value:>10.3f}' for value in (middle, *means)))
+            values[f'at {share * reach:.2g}'] = float(np.mean(near))
+        found.append({'term': name, **values})
+    return found
+
+
+def report(rows: Sequence[dict[str, Any]]) -> str:
+    """The summary, as lines."""
+    names = [name for name in rows[0] if name != 'term']
+    lines = [f'{"":<24}' + ''.join(f'{name:>10}' for name in names)]
+    for row in rows:
+        lines.append(f'{row["term"]:<24}' + ''.join(f'{row[name]:>10.3f}' for name in names))
     return '\n'.join(lines)
 
 
@@ -170,10 +179,12 @@ def analyse() -> None:
     places: list[Any] = [args.reach * step / half for step in range(-half, half + 1)]
     rows = landscape(runner, places, args.batches, args.seed)
     save_table(rows, args.out / 'loss_landscape.csv')
+    main_figures = summary(rows, args.reach)
+    save_table(main_figures, args.out / 'landscape_summary.csv')
     with style():
         save(figure_of(rows, places), args.out / 'loss_landscape.svg')
     print(told())
-    print(report(rows, args.reach))
+    print(report(main_figures))
 
 
 def main() -> int:

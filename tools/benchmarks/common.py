@@ -48,7 +48,7 @@ COLUMNS = {
         *('case', 'rows', 'classes', 'steepness', 'subject', 'median_s', 'spread', 'share'),
     ),
     'linear_head': ('case', 'subject', 'median_s', 'spread', 'extra_bytes', 'ratio'),
-    'loss_costs': ('case', 'subject', 'median_s', 'spread', 'extra_bytes', 'ratio'),
+    'loss_costs': ('case', 'subject', 'median_s', 'spread', 'extra_bytes', 'times'),
     'tau_speed': ('case', 'subject', 'median_s', 'spread', 'extra_bytes', 'ratio'),
 }
 HEADINGS = dict(
@@ -58,6 +58,7 @@ HEADINGS = dict(
     median_s='median',
     extra_bytes='memory',
     share='share of the step',
+    times='times KL',
     value_error='value\nerror',
     grad_error='gradient\nerror',
 )
@@ -357,6 +358,8 @@ def readable(column: str, row: dict[str, object]) -> str:
         return f'{100 * low:+.0f} {100 * high:+.0f}'
     if column == 'share':
         return f'{three_digits(share(row))} %'
+    if column == 'times':
+        return f'{three_digits(share(row) / 100)}x'
     value = row.get(column, '')
     if value in ('', None):
         return ''

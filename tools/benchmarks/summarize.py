@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,17 @@ so for the share of a training step). Times are medians; the spread is how far t
 80th percentile lie from them, in percent. Ratios compare medians of the same run. Memory is the
 most that was in use during a call beyond what was before it.
 """
+# What the tables of a benchmark need beside the header.
+ABOUT = {
+    'loss_costs': "Every loss with its default settings, forward and backward, the teacher's side "
+    'included, beside a plain KL divergence of the same logits: "times KL" is the time over that '
+    "of the divergence. For stored top-k scores the case names the student's classes and how many "
+    'of them are stored.',
+    'linear_head': 'Forward and backward from the hidden states of a linear head on, the '
+    "teacher's head and the gradient of the weight included: with all logits in memory, and a few "
+    'rows at a time. A case is (rows, width) times classes, a ratio that of the ranking loss with '
+    'all logits.',
+}
 
 
 class Results:
@@ -289,6 +301,9 @@ def section(stem: str, rows: list[dict[str, str]], folder: Path) -> str:
             [tuple(readable(name, row) for name in columns) for row in rows],
         ),
     ]
+    about = ABOUT.get(where['benchmark'])
+    if about:
+        lines.insert(2, textwrap.fill(about, 99))
     if (folder / f'{stem}.png').exists():
         lines.insert(2, f'![{stem}](benchmarks/{stem}.png)')
     return '\n\n'.join(lines)

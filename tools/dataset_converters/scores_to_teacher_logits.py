@@ -13,11 +13,11 @@ CONFIG trains a mmkendall.LogitDistill without a teacher on a mmkendall.FixedVie
             _delete_=True, type='mmkendall.FixedViews', num_views=4, seed=0, dataset=dict(...)),
         sampler=dict(type='mmkendall.ViewSampler'))
 
-TABLE is a .csv with a header, a column of sample ids and a column for each class by its name, in
-any order; or a .npy (samples, classes) in the order of the training set. A sample's id is its
-place in the training set, from 0, or with --ids path the path of its image from the folder of the
-images on. The scores of a sample stand for all its views. The images are read once, so that a
-training notices when they change.
+TABLE is a .csv with a header, or a .parquet, with a column of sample ids and a column for each
+class by its name, in any order; or a .npy (samples, classes) in the order of the training set. A
+sample's id is its place in the training set, from 0, or with --ids path the path of its image from
+the folder of the images on. A .parquet needs pyarrow, the extra parquet. The scores of a sample
+stand for all its views. The images are read once, so that a training notices when they change.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from mmkendall.models.algorithms.teacher_logits import (  # noqa: E402
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='a file, or package::path')
-    parser.add_argument('table', help='the scores, .csv or .npy')
+    parser.add_argument('table', help='the scores, .csv, .parquet or .npy')
     parser.add_argument(
         '--kind',
         choices=KINDS,
@@ -85,11 +85,13 @@ def parse_args() -> argparse.Namespace:
         '--ids',
         choices=('index', 'path'),
         default='index',
-        help="what a sample's id in a .csv is: its place in the training set, from 0, or the path "
-        'of its image from the folder of the images on; default: index',
+        help="what a sample's id in the table is: its place in the training set, from 0, or the "
+        'path of its image from the folder of the images on; default: index',
     )
     parser.add_argument(
-        '--id-column', default='id', help="the .csv's column of sample ids; default: id"
+        '--id-column',
+        default='id',
+        help="the column of sample ids in a .csv or .parquet, pandas' index included; default: id",
     )
     add_build_options(parser, 'float32')
     return parser.parse_args()
@@ -178,7 +180,8 @@ def main() -> int:
         table = read_table(args.table, args.id_column)
         if table.ids is None and args.ids != 'index':
             raise ConfigError(
-                f'--ids {args.ids} needs a .csv with a column of ids, got {table.source}'
+                f'--ids {args.ids} needs a .csv or .parquet with a column of ids, got '
+                f'{table.source}'
             )
         table.check(args.kind, args.floor, args.keep_zeros, args.dtype)
         dataset = training_set(cfg)

@@ -7,6 +7,8 @@ A table is either
 ``.csv``
     With a header: one column of sample ids and one column a class, by the class's name, in any
     order. Rows stand in any order, too.
+``.parquet``
+    The same columns, the scores as numbers. What pandas notes as its index is no class.
 
 What a number means is its kind, one of :data:`KINDS`:
 
@@ -43,6 +45,8 @@ WITH_ZEROS = ('probabilities', 'votes')
 SUM_TOLERANCE = 1e-2
 # Rows that are converted at once.
 CHUNK_ROWS = 4096
+# The lowest is the first that was built for NumPy 2 and for NumPy 1.
+NEEDS_PYARROW = "reading a .parquet needs pyarrow: pip install 'pyarrow>=16'"
 
 
 class ScoreTableError(TeacherLogitsError):
@@ -262,26 +266,31 @@ def read_table(path: str | Path, id_column: str = 'id') -> ScoreTable:
     """Reads a table; of a ``.npy`` only what is asked for, later.
 
     Args:
-        path: the file, ``.npy`` or ``.csv``.
-        id_column: the column of the sample ids in a ``.csv``.
+        path: the file, ``.npy``, ``.csv`` or ``.parquet``.
+        id_column: the column of the sample ids in a ``.csv`` or ``.parquet``.
 
     Raises:
         ScoreTableError: it is not there, or no such table.
     """
     path = Path(path)
     ending = path.suffix.lower()
-    if ending == '.parquet':
+    if ending not in ('.npy', '.csv', '.parquet'):
         raise ScoreTableError(
-            f'{path.name} must be a .npy or .csv, got a .parquet, which pyarrow alone reads and '
-            'mmkendall does not require: with pandas and pyarrow, '
-            'pandas.read_parquet(...).to_csv(..., index=False) makes a .csv of it'
+            f'{path.name} must be a .npy, .csv or .parquet, got the ending {ending!r}'
         )
-    if ending not in ('.npy', '.csv'):
-        raise ScoreTableError(f'{path.name} must be a .npy or .csv, got the ending {ending!r}')
+    if path.is_dir():
+        raise ScoreTableError(
+            f'{str(path)!r} is a folder, and a table of scores is one file: write the parts as one'
+        )
     if not path.is_file():
         raise ScoreTableError(f'{str(path)!r} does not exist: pass the path of a table of scores')
     try:
-        table = _read_npy(path) if ending == '.npy' else _read_csv(path, id_column)
+        if ending == '.npy':
+            table = _read_npy(path)
+        elif ending == '.csv':
+            table = _read_csv(path, id_column)
+        else:
+            table = _read_parquet(path, id_column)
     except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
         raise ScoreTableError(
             f"{path.name} can't be read: {str(error) or type(error).__name__}"
@@ -304,19 +313,24 @@ def _read_npy(path: Path) -> ScoreTable:
     return ScoreTable(path.name, scores)
 
 
+def _place_of_ids(source: str, header: Sequence[str], id_column: str, mend: str = '') -> int:
+    """Which column holds the sample ids; `mend` is added to the message if it is not clear."""
+    if header.count(id_column) != 1:
+        raise ScoreTableError(
+            f'{source} must have one column {id_column!r} of sample ids in its header, got '
+            f'{header.count(id_column)} among {", ".join(header[:4]) or "nothing"}, ...: '
+            f'name another with --id-column{mend}'
+        )
+    return header.index(id_column)
+
+
 def _read_csv(path: Path, id_column: str) -> ScoreTable:
     ids, rows = [], []
     # Excel puts a mark before the first name.
     with open(path, newline='', encoding='utf-8-sig') as file:
         lines = csv.reader(file, strict=True)
         header = [name.strip() for name in next(lines, [])]
-        if header.count(id_column) != 1:
-            raise ScoreTableError(
-                f'{path.name} must have one column {id_column!r} of sample ids in its header, got '
-                f'{header.count(id_column)} among {", ".join(header[:4]) or "nothing"}, ...: '
-                'name another with --id-column'
-            )
-        place = header.index(id_column)
+        place = _place_of_ids(path.name, header, id_column)
         names = header[:place] + header[place + 1 :]
         for line in lines:
             if not line:
@@ -335,6 +349,73 @@ def _read_csv(path: Path, id_column: str) -> ScoreTable:
                 ) from error
     scores = np.stack(rows) if rows else np.empty((0, len(names)))
     return ScoreTable(path.name, scores, tuple(ids), tuple(names))
+
+
+def _read_parquet(path: Path, id_column: str) -> ScoreTable:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ScoreTableError(f'{path.name}: {NEEDS_PYARROW}') from error
+    try:
+        # Not read_table, which finds columns by name and so refuses two of one name in words of
+        # its own.
+        with pa.parquet.ParquetFile(path) as file:
+            return _table_of_parquet(path.name, file, id_column)
+    except pa.ArrowException as error:
+        reason = ' '.join(str(error).split())
+        raise ScoreTableError(f"{path.name} can't be read: {reason}") from error
+
+
+def _table_of_parquet(source: str, file, id_column: str) -> ScoreTable:
+    """What an open ``pyarrow.parquet.ParquetFile`` says."""
+    import pyarrow as pa
+
+    schema, number = file.schema_arrow, file.metadata.num_rows
+    header = [name.strip() for name in schema.names]
+    # pandas writes an index as a column, but one that counts from 0 on as a note alone. Neither is
+    # a class, and both may be the ids.
+    index = (schema.pandas_metadata or {}).get('index_columns', [])
+    counted = [
+        range(each['start'], each['stop'], each['step'])
+        for each in index
+        if isinstance(each, dict) and each.get('kind') == 'range' and each['name'] == id_column
+    ]
+    index = {name.strip() for name in index if isinstance(name, str)}
+    ids: list[str] = []
+    place = None
+    if counted and id_column not in header:
+        ids = [str(each) for each in counted[0]]
+    else:
+        unnamed = sorted(index - {id_column})
+        mend = f", such as pandas' index {unnamed[0]!r}" if unnamed else ''
+        place = _place_of_ids(source, header, id_column, mend)
+    columns = [
+        column for column, name in enumerate(header) if column != place and name not in index
+    ]
+    types = [schema.types[column] for column in columns]
+    for column, kind in zip(columns, types, strict=True):
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise ScoreTableError(
+                f'{source}, column {header[column]!r}: scores must be numbers, got the type '
+                f'{kind}: write it as float64'
+            )
+    narrow = all(pa.types.is_float16(kind) or pa.types.is_float32(kind) for kind in types)
+    scores = np.empty((number, len(columns)), dtype=np.float32 if narrow else np.float64)
+    first = 0
+    for batch in file.iter_batches(CHUNK_ROWS):
+        rows = slice(first, first + len(batch))
+        for target, column in enumerate(columns):
+            # What is null becomes NaN, as pandas writes it, and is refused as such.
+            scores[rows, target] = batch.column(column).to_numpy(zero_copy_only=False)
+        if place is not None:
+            ids += [
+                '' if each is None else str(each).strip()
+                for each in batch.column(place).to_pylist()
+            ]
+        first += len(batch)
+    names = tuple(header[column] for column in columns)
+    return ScoreTable(source, scores, tuple(ids), names)
 
 
 def table_fingerprint(path: str | Path, options: dict) -> dict:
