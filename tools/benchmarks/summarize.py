@@ -176,7 +176,8 @@ class Bar:
     def verdict(self, results: Results | None) -> tuple[str, str]:
         figure = None if results is None else self.figure(results)
         if figure is None:
-            return '', 'not measured'
+            # A GPU is measured by a command of its own.
+            return '', 'not here: [GPU](gpu.md)' if self.kind == 'cuda' else 'not measured'
         met = figure >= self.limit if self.at_least else figure < self.limit
         return f'{three_digits(figure)}{self.unit}', 'met' if met else '**not met**'
 
