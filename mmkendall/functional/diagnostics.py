@@ -17,7 +17,7 @@ TILE_ELEMENTS = 1 << 20
 
 
 def live_pair_share(
-    preds_S: Tensor, steepness: float = 100.0, *, dim: int = 1, threshold: float = 1e-3
+    preds_S: Tensor, steepness: float = 10.0, *, dim: int = 1, threshold: float = 1e-3
 ) -> Tensor:
     r"""The share of pairs of classes that still give the student a gradient.
 
@@ -72,7 +72,7 @@ class PairShares(NamedTuple):
 def pair_shares(
     preds_S: Tensor,
     preds_T: Tensor,
-    steepness: float = 100.0,
+    steepness: float = 10.0,
     surrogate: str = 'product',
     *,
     dim: int = 1,

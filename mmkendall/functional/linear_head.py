@@ -101,7 +101,7 @@ def linear_kendall_rank_loss(
     weight_S: Tensor,
     hidden_T: Tensor | None = None,
     weight_T: Tensor | None = None,
-    steepness: float = 100.0,
+    steepness: float = 10.0,
     surrogate: str = 'product',
     reduction: str = 'mean',
     *,

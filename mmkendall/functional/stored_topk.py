@@ -19,7 +19,7 @@ def kendall_rank_loss_topk(
     preds_S: Tensor,
     ids: Tensor,
     scores: Tensor,
-    steepness: float = 100.0,
+    steepness: float = 10.0,
     surrogate: str = 'product',
     reduction: str = 'mean',
     *,

@@ -72,7 +72,7 @@ class KendallRankLoss(nn.Module):
 
     def __init__(
         self,
-        steepness: float = 100.0,
+        steepness: float = 10.0,
         surrogate: str = 'product',
         reduction: str = 'mean',
         dim: int = 1,
@@ -92,10 +92,10 @@ class KendallRankLoss(nn.Module):
             steepness, surrogate, reduction, topk, mink, standardize, backend, compute_value
         )
         check_not_negative(loss_weight=loss_weight)
-        if surrogate == 'logistic' and steepness == 100:
+        if surrogate == 'logistic' and steepness >= 10:
             warnings.warn(
                 "KendallRankLoss(surrogate='logistic') has the steepness for a factor of its "
-                'gradient, and 100 is the default that is meant for tanh: pass steepness=1 for '
+                'gradient, and the default of 10 is meant for tanh: pass steepness=1 for '
                 "RankNet's loss, or a loss_weight that makes up for it",
                 stacklevel=2,
             )
