@@ -10,8 +10,6 @@ scores_of = {
     'five wild classes': dict(type='outliers', count=5, size=5.0),
     'order alone': dict(type='order'),
     'first five alone': [dict(type='top', k=5), dict(type='order')],
-    'cosines': dict(type='cosine'),
-    'distances': dict(type='prototypes'),
     'margins of an SVM': dict(type='svc'),
     'votes of a forest': dict(type='forest'),
 }

@@ -1,6 +1,6 @@
 # One teacher that was trained with smoothed labels, one that is the mean of two networks of which
-# one has logits four times as wide, and a student that lags further behind. Letters; each arm is
-# tuned for each case on the validation set.
+# one has logits four times as wide, cosines and distances to prototypes of one's features, and a
+# student that lags further behind. Letters; each arm is tuned for each case on the validation set.
 PAIR = '../letters/kd_logits_convnet_lenet_1xb128_letters.py'
 cached = dict(model=dict(teacher_logits='written by the study'))
 convnet = dict(config='../letters/convnet_1xb128_letters.py')
@@ -13,7 +13,7 @@ zscore = dict(type='mmkendall.LogitStandardization')
 normal = dict(type='mmkendall.OrderScores', spread=4.0)
 kd = dict(type='mmkendall.KDLoss', loss_weight=0.9)
 rank = dict(type='mmkendall.KendallRankLoss', steepness=10.0)
-temperatures = {'kd.temperature_S': [1.0, 4.0, 12.0]}
+temperatures = {'kd.temperature_S': [1.0, 4.0, 16.0]}
 
 study = dict(
     about='Does an order-based loss help with other networks for a teacher or a student?',
@@ -24,10 +24,14 @@ study = dict(
         'ensemble': dict(
             of=['ConvNet', 'ConvNet, another'], by=dict(type='ensemble', scales=[1.0, 4.0])
         ),
+        'cosines': dict(of='ConvNet', by=dict(type='cosine')),
+        'distances': dict(of='ConvNet', by=dict(type='prototypes')),
     },
     cases={
         'label-smoothed': dict(teacher='label-smoothed'),
         'ensemble': dict(teacher='ensemble'),
+        'cosines': dict(teacher='cosines'),
+        'distances': dict(teacher='distances'),
         'MLP student': dict(teacher='ConvNet', change=dict(model=dict(architecture=small))),
     },
     # Half as many epochs as the config has: twice as many trainings in the same time.
