@@ -6,6 +6,7 @@ import functools
 import hashlib
 import math
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 from numba import njit, types
@@ -28,11 +29,22 @@ def _digest_of_sources():
 SOURCES = _digest_of_sources()
 
 
-def compiled(function=None, *, fastmath=FASTMATH, cache=False):
+def compiled(function=None, *, fastmath=FASTMATH, is_entry=False, **options):
     """``njit`` as every loop here wants it: no lock on the interpreter, 1 / 0 is an infinity."""
     if function is None:
-        return functools.partial(compiled, fastmath=fastmath, cache=cache)
-    return njit(nogil=True, error_model='numpy', fastmath=fastmath, cache=cache)(function)
+        return functools.partial(compiled, fastmath=fastmath, is_entry=is_entry, **options)
+    options.update(nogil=True, error_model='numpy', fastmath=fastmath)
+    # What is called from compiled code alone needs nothing that unpacks Python's objects.
+    return njit(**options, no_cpython_wrapper=not is_entry, no_cfunc_wrapper=True)(function)
+
+
+def variant(function, name, **names):
+    """A copy of a function, not compiled yet, with other values for some global names.
+
+    One source serves several entries this way. A closure would not: Numba doesn't find its code
+    again on the disk, and an entry that only calls a closure takes a second more to compile.
+    """
+    return FunctionType(function.__code__, {**function.__globals__, **names}, name)
 
 
 def entry(function=None, *, fastmath=FASTMATH):
@@ -43,14 +55,11 @@ def entry(function=None, *, fastmath=FASTMATH):
     """
     if function is None:
         return functools.partial(entry, fastmath=fastmath)
-    function.__qualname__ = f'{function.__qualname__}_{SOURCES}'
+    function.__qualname__ = f'{function.__name__}_{SOURCES}'
     try:
-        return compiled(function, fastmath=fastmath, cache=True)
+        return compiled(function, fastmath=fastmath, is_entry=True, cache=True)
     except RuntimeError:  # Neither the package nor the user has a folder to write to.
-        return compiled(function, fastmath=fastmath)
-
-
-PRODUCT, DIFFKENDALL, HARD_TEACHER = 0, 1, 2
+        return compiled(function, fastmath=fastmath, is_entry=True)
 
 
 def exp2(x):
@@ -97,10 +106,9 @@ def _overload_exp2(x):
 @compiled
 def constants(preds, steepness):
     """1, the power of two beyond which tanh is 1, and 2 k / log(2), in the dtype of ``preds``."""
-    values = np.empty(3, preds.dtype)
-    values[0], values[1] = 1.0, 60.0 if preds.itemsize == 4 else 300.0
-    values[2] = 2.0 * steepness / math.log(2.0)
-    return values[0], values[1], values[2]
+    number = preds.dtype.type
+    limit = 60.0 if preds.itemsize == 4 else 300.0
+    return number(1.0), number(limit), number(2.0 * steepness / math.log(2.0))
 
 
 # Assignments of slices do the same and take Numba half a second each to compile.
