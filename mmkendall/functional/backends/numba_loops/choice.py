@@ -38,12 +38,6 @@ LOGISTIC_CLASS = 170.0
 SECONDS_PER_PAIR = 3e-10
 
 
-def _range(logits, steepness):
-    """k times the range of each row; NaN if the row is not finite."""
-    low, high = logits.min(1).astype(np.float64), logits.max(1).astype(np.float64)
-    return steepness * (high - low) + 0 * low + 0 * high
-
-
 def _count_near(pairs, scaled_range):
     """About how many of the pairs are less than 8 / k apart, where k times the range is given."""
     share = NEAR_SHARE / np.maximum(scaled_range, 1.0)
@@ -59,39 +53,43 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
     num_rows, count = preds_S.shape
     is_single = preds_S.itemsize == 4
     pairs = count * (count - 1) / 2
-    range_S, range_T = _range(preds_S, steepness), _range(preds_T, steepness)
-    narrow, wider = np.minimum(range_S, range_T), np.maximum(range_S, range_T)
+    ends = preds_S.min(1), preds_T.min(1), preds_S.max(1), preds_T.max(1)
+    ends = np.array(ends, np.float64)
+    ranges = steepness * (ends[2:] - ends[:2])
+    narrow, wider = np.minimum(*ranges), np.maximum(*ranges)
     costs = np.full((LINES, num_rows), np.inf)
     is_line = False
-    if surrogate == 'logistic':  # One algorithm, which has no name to be forced by.
-        costs[DENSE] = LOGISTIC_CLASS * count if forced < 0 else np.inf
-    else:
-        pair = EXPONENTIAL_PAIR
-        if surrogate == 'product':
-            if is_single and count <= AT_ONCE:
-                pair = np.where(wider <= HIGHEST_POWERS, FRACTION_PAIR, pair)
-            pair = np.where(wider <= HIGHEST_RATIO, 1.0, pair)
-            pair = np.where(narrow >= LOWEST_RATIO, pair, EXPONENTIAL_PAIR)
+    if surrogate == 'product':
+        is_ratio = (narrow >= LOWEST_RATIO) & (wider <= HIGHEST_RATIO)
+        pair = np.where(is_ratio, 1.0, EXPONENTIAL_PAIR)
+        if is_single and count <= AT_ONCE:
+            is_fraction = (narrow >= LOWEST_RATIO) & (wider <= HIGHEST_POWERS)
+            pair[is_fraction & ~is_ratio] = FRACTION_PAIR
         costs[DENSE] = pairs * pair + DENSE_CLASS * count
-    if surrogate == 'hard_teacher':
-        costs[WINDOW] = WINDOW_CLASS * count + NEAR_PAIR * _count_near(pairs, range_S)
-    elif surrogate == 'product':
-        near, near_T = _count_near(pairs, range_S), _count_near(pairs, range_T)
-        is_line = is_single & (near > MAX_NEAR * count)
-        is_line &= wider <= MAX_RANGE + MAX_RANGE_PER_CLASS * count
-        # Lines of nodes, and the pairs that are near in both.
-        on_lines = MAX_NEAR * count + near * near_T / max(pairs, 1)
-        near = np.where(is_line, on_lines, near + near_T / 2)
-        costs[WINDOW] = WINDOW_CLASS * count + NEAR_PAIR * near
-        nodes = (range_S // STEP + TAPS + 1) * (range_T // STEP + TAPS + 1)
-        can_grid = is_single & (narrow >= FLAT_RANGE) & (nodes <= MAX_NODES)
-        costs[GRID] = np.where(can_grid, GRID_CLASS * count + NODE * nodes, np.inf)
+        near, near_T = _count_near(pairs, ranges)
+        work = near + near_T / 2
+        if is_single:
+            is_line = near > MAX_NEAR * count
+            is_line &= wider <= MAX_RANGE + MAX_RANGE_PER_CLASS * count
+            # Lines of nodes, and the pairs that are near in both.
+            work = np.where(is_line, MAX_NEAR * count + near * near_T / max(pairs, 1), work)
+            nodes = (ranges / STEP + TAPS).prod(0)
+            can_grid = (narrow >= FLAT_RANGE) & (nodes <= MAX_NODES)
+            costs[GRID, can_grid] = GRID_CLASS * count + NODE * nodes[can_grid]
+        costs[WINDOW] = WINDOW_CLASS * count + NEAR_PAIR * work
+    elif surrogate == 'hard_teacher':
+        costs[DENSE] = pairs * EXPONENTIAL_PAIR + DENSE_CLASS * count
+        costs[WINDOW] = WINDOW_CLASS * count + NEAR_PAIR * _count_near(pairs, ranges[0])
+    elif surrogate == 'diffkendall':
+        costs[DENSE] = pairs * EXPONENTIAL_PAIR + DENSE_CLASS * count
+    elif forced < 0:  # One algorithm, which has no name to be forced by.
+        costs[DENSE] = LOGISTIC_CLASS * count
 
     if forced >= 0:
         codes = np.where(costs[forced] < np.inf, forced, NOT_POSSIBLE)
     else:
         codes = costs.argmin(0)
-    codes[np.isnan(wider)] = NOT_FINITE
+    codes[~np.isfinite(ends).all(0)] = NOT_FINITE
     work = costs[codes, np.arange(num_rows)][codes >= 0].sum()
     codes[is_line & (codes == WINDOW)] = LINES
     return codes, work * SECONDS_PER_PAIR

@@ -98,12 +98,12 @@ def _largest(nodes):
 
 
 @compiled
-def _sum_before(lines, total):
-    """``total`` (W,) gets what the lines (H, W) convolved with the kernel are at the first."""
+def _sum_before(panel, height, total):
+    """``total`` gets what the panel's lines, convolved with the kernel, are at the first."""
     fill(total, 0.0)
-    for p in range(lines.shape[0]):
+    for p in range(height):
         value = taps.KERNEL[taps.REACH - p] if p <= taps.REACH else -1.0
-        line = lines[p]
+        line = panel[p * PANEL :]
         for n in range(total.shape[0]):
             total[n] += value * line[n]
 
@@ -134,12 +134,10 @@ def _convolve(lines, panels, turned, summed):
     """``turned`` (W, H) gets how much the lines (H, W), convolved, rise from each to the next.
 
     In place of the last rise, which nobody asks for, come the convolved values at the first line.
-    With ``summed`` those and the rises are added up: the values at all lines.
+    If ``summed`` is 1, those and the rises are added up: the values at all lines.
     """
     height, width = lines.shape
     panel, rises = panels
-    before = np.empty(width, np.float64)
-    _sum_before(lines, before)
     # In float64: the values are far larger than what they rise by.
     values = np.empty(PANEL, np.float64)
     for start in range(0, width, PANEL):
@@ -147,8 +145,8 @@ def _convolve(lines, panels, turned, summed):
         for p in range(height):
             copy(lines[p, start:], panel[p * PANEL : p * PANEL + size])
         _convolve_panel(panel, height, size, rises)
-        if summed:
-            copy(before[start:], values[:size])
+        _sum_before(panel, height, values[:size])
+        if summed == 1:
             for p in range(height):
                 line = rises[p * PANEL : p * PANEL + size]
                 for n in range(size):
@@ -157,7 +155,7 @@ def _convolve(lines, panels, turned, summed):
                     values[n] += rise
         else:
             last = (height - 1) * PANEL
-            copy(before[start:], rises[last : last + size])
+            copy(values, rises[last : last + size])
         for n in range(size):
             column, out = rises[n:], turned[start + n]
             for p in range(height):
@@ -187,8 +185,9 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
     The changes are what is computed: next to them, Q is so large that float32 loses digits.
     """
     count = preds_S.shape[1]
-    rests, tables = np.empty((2, BLOCK), np.float32), np.empty((2, taps.TAPS, BLOCK), np.float32)
-    placed, weights = (np.empty(BLOCK, np.uint64), rests[0], rests[1]), (tables[0], tables[1])
+    rests, tables = np.empty((2, BLOCK), np.float32), np.empty((2 * taps.TAPS, BLOCK), np.float32)
+    placed = np.empty(BLOCK, np.uint64), rests[0], rests[1]
+    weights = tables[: taps.TAPS], tables[taps.TAPS :]
     buffers, panels = np.empty((3, 0), np.float32), np.empty((2, 0), np.float32)
     pairs = count * (count - 1) / 2
     factor = np.float32(-steepness * weight / (pairs * taps.STEP))
@@ -223,8 +222,10 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
         turned = buffers[1, :size].reshape(width, height)
         flat_field = buffers[2, :size]
         field = flat_field.reshape(height, width)
-        _convolve(grid, (panels[0], panels[1]), turned, False)
-        _convolve(turned, (panels[0], panels[1]), field, True)
+        lines, out = grid, turned
+        for summed in range(2):  # No constants, for which Numba would compile it twice.
+            _convolve(lines, (panels[0], panels[1]), out, summed)
+            lines, out = turned, field
         loss[row] = 1.0 - _agreement(grid, field) / (2 * pairs) if need_value else 0.0
         total += loss[row]
         if need_grad:
