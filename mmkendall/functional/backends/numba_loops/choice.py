@@ -12,13 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmkendall.functional.backends.flat import FLAT_RANGE
-from mmkendall.functional.backends.numba_loops.dense import (
-    AT_ONCE,
-    HIGHEST_POWERS,
-    HIGHEST_RATIO,
-    LOWEST_RATIO,
-)
-from mmkendall.functional.backends.numba_loops.taps import STEP, TAPS
+from mmkendall.functional.backends.numba_loops import dense, taps
 
 NOT_POSSIBLE, NOT_FINITE = -2, -1
 # The last is what the window takes where a class has more than MAX_NEAR near ones, unless the
@@ -60,10 +54,10 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
     costs = np.full((LINES, num_rows), np.inf)
     is_line = False
     if surrogate == 'product':
-        is_ratio = (narrow >= LOWEST_RATIO) & (wider <= HIGHEST_RATIO)
+        is_ratio = (narrow >= dense.LOWEST_RATIO) & (wider <= dense.HIGHEST_RATIO)
         pair = np.where(is_ratio, 1.0, EXPONENTIAL_PAIR)
-        if is_single and count <= AT_ONCE:
-            is_fraction = (narrow >= LOWEST_RATIO) & (wider <= HIGHEST_POWERS)
+        if is_single and count <= dense.AT_ONCE:
+            is_fraction = (narrow >= dense.LOWEST_RATIO) & (wider <= dense.HIGHEST_POWERS)
             pair[is_fraction & ~is_ratio] = FRACTION_PAIR
         costs[DENSE] = pairs * pair + DENSE_CLASS * count
         near, near_T = _count_near(pairs, ranges)
@@ -73,7 +67,7 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
             is_line &= wider <= MAX_RANGE + MAX_RANGE_PER_CLASS * count
             # Lines of nodes, and the pairs that are near in both.
             work = np.where(is_line, MAX_NEAR * count + near * near_T / max(pairs, 1), work)
-            nodes = (ranges / STEP + TAPS).prod(0)
+            nodes = (ranges / taps.STEP + taps.TAPS).prod(0)
             can_grid = (narrow >= FLAT_RANGE) & (nodes <= MAX_NODES)
             costs[GRID, can_grid] = GRID_CLASS * count + NODE * nodes[can_grid]
         costs[WINDOW] = WINDOW_CLASS * count + NEAR_PAIR * work

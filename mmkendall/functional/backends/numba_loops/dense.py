@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmkendall.functional.backends.numba_loops import pairs
 from mmkendall.functional.backends.numba_loops.basics import (
     ROUND_32,
     all_finite,
@@ -18,15 +19,6 @@ from mmkendall.functional.backends.numba_loops.basics import (
     fill,
     logit_ranges,
     variant,
-)
-from mmkendall.functional.backends.numba_loops.pairs import (
-    BLOCK,
-    diffkendall,
-    hard_teacher,
-    make_add,
-    make_near_pairs,
-    product,
-    product_ratio,
 )
 
 # Logits that are worked on at once: what belongs to them stays in the second-level cache.
@@ -51,21 +43,22 @@ def _fraction_and_power(x_i, x_j, m):
 
 
 EXPONENTIALS, RATIOS, FRACTIONS = range(3)
-_add_exponentials, _add_ratios = make_add(product), make_add(product_ratio)
-_add_fractions = make_add(product_ratio, _fraction_and_power)
+_add_exponentials = pairs.make_add(pairs.product)
+_add_ratios = pairs.make_add(pairs.product_ratio)
+_add_fractions = pairs.make_add(pairs.product_ratio, _fraction_and_power)
 
 
 @compiled(forceinline=True)
 def _add_products(s_i, t_i, s_j, t_j, size, way, order, numbers, changes):
-    if way == RATIOS:
-        _add_ratios(s_i, t_i, s_j, t_j, size, way, order, numbers, changes)
-    elif way == FRACTIONS:
-        _add_fractions(s_i, t_i, s_j, t_j, size, way, order, numbers, changes)
-    else:
+    if way == EXPONENTIALS:
         _add_exponentials(s_i, t_i, s_j, t_j, size, way, order, numbers, changes)
+    elif way == RATIOS:
+        _add_ratios(s_i, t_i, s_j, t_j, size, way, order, numbers, changes)
+    else:
+        _add_fractions(s_i, t_i, s_j, t_j, size, way, order, numbers, changes)
 
 
-near_pairs = make_near_pairs(_add_products)
+near_pairs = pairs.make_near_pairs(None, _add_products)
 
 
 @compiled
@@ -90,13 +83,13 @@ def _rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss
     at_once = max(1, min(rows.shape[0], AT_ONCE // count))
     # There is room for powers of two behind the logits.
     logits = np.empty((2, AT_ONCE + max(AT_ONCE, at_once * count)), preds_S.dtype)
-    sums = np.empty((3, max(at_once * count, 3 * BLOCK)), preds_S.dtype)
+    sums = np.empty((3, max(at_once * count, 3 * pairs.BLOCK)), preds_S.dtype)
     of_rows = np.empty((3, at_once), preds_S.dtype)
-    s, t, changes, zero_or_nan = logits[0], logits[1], sums[2, : 3 * BLOCK], of_rows[2]
+    s, t, changes, zero_or_nan = logits[0], logits[1], sums[2, : 3 * pairs.BLOCK], of_rows[2]
     numbers = constants(preds_S, steepness)
     nothing, scale = numbers[0] - numbers[0], np.float64(numbers[2])
-    pairs = count * (count - 1) / 2
-    factor = -4.0 * steepness * weight / pairs
+    num_pairs = count * (count - 1) / 2
+    factor = -4.0 * steepness * weight / num_pairs
     total = 0.0
     for first in range(0, rows.shape[0], at_once):
         some = rows[first : first + at_once]
@@ -133,7 +126,7 @@ def _rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss
             own_slope, own_values, value = slope[own:], values[own:], 0.0
             for i in range(count):
                 value += own_values[i * step]
-            loss[some[own]] = zero_or_nan[own] + (1.0 - value / pairs if need_value else 0.0)
+            loss[some[own]] = zero_or_nan[own] + (1.0 - value / num_pairs if need_value else 0.0)
             total += loss[some[own]]
             if need_grad:
                 out = grad[some[own]]
@@ -144,7 +137,8 @@ def _rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss
 
 product_rows = entry(variant(_rows, 'product_rows'))
 # Their tanh are no ratios of what belongs to one class.
-hard_teacher_rows, diffkendall_rows = (
-    entry(variant(_rows, name, near_pairs=make_near_pairs(make_add(pair)), LOWEST_RATIO=np.inf))
-    for name, pair in (('hard_teacher_rows', hard_teacher), ('diffkendall_rows', diffkendall))
-)
+_other = {'LOWEST_RATIO': np.inf}
+_other['near_pairs'] = pairs.make_near_pairs(pairs.hard_teacher)
+hard_teacher_rows = entry(variant(_rows, 'hard_teacher_rows', **_other))
+_other['near_pairs'] = pairs.make_near_pairs(pairs.diffkendall)
+diffkendall_rows = entry(variant(_rows, 'diffkendall_rows', **_other))

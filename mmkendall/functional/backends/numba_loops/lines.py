@@ -15,13 +15,7 @@ import numpy as np
 
 from mmkendall.functional.backends.numba_loops import taps
 from mmkendall.functional.backends.numba_loops.basics import compiled, exp2, fill
-from mmkendall.functional.backends.numba_loops.pairs import (
-    BLOCK,
-    NEAR,
-    make_add,
-    make_near_pairs,
-    tanh,
-)
+from mmkendall.functional.backends.numba_loops.pairs import BLOCK, NEAR, make_near_pairs, tanh
 
 # Nodes are counted in groups, and a class reads some whole groups: all nodes that are less than
 # NEAR away, on either side, and others. Beyond those its tanh is +-1.
@@ -72,27 +66,24 @@ def _visit(logits, lowest, highest, scale, slopes):
     count = logits.shape[0]
     size = taps.count_nodes(scale * taps.STEP * (highest - lowest)) + BELOW + WIDTH
     # Added up in float64: in float32, classes that are equal would all be rounded alike.
-    wide, line = np.zeros(size, np.float64), np.zeros(size, np.float32)
-    wide_groups = np.zeros((size >> SHIFT) + 1, np.float64)
-    groups = np.zeros(wide_groups.shape[0], np.float32)
-    nodes, rests = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32)
-    weights = np.empty((taps.TAPS, BLOCK), np.float32)
+    in_double, in_single = np.zeros((2, size), np.float64), np.zeros((2, size), np.float32)
+    wide, wide_groups, line, groups = in_double[0], in_double[1], in_single[0], in_single[1]
+    nodes, weights = np.empty(BLOCK, np.int64), np.empty((taps.TAPS + 1, BLOCK), np.float32)
     total = 0.0
     for visit in range(2):
         for start in range(0, count, BLOCK):
             some = logits[start : start + BLOCK]
+            fill(nodes, BELOW)
+            taps.locate(some, lowest, scale, 1, nodes, weights)
+            taps.weigh(some.shape[0], taps.VALUE_PIECES, weights)
             for i in range(some.shape[0]):
-                node, rests[i] = taps.locate(some[i], lowest, scale)
-                nodes[i] = node + BELOW
-            taps.weigh(rests[: some.shape[0]], taps.VALUE_PIECES, weights)
-            for i in range(some.shape[0]):
-                node = nodes[i]
+                node, rest = nodes[i], weights[taps.TAPS, i]
                 if visit == 1:
                     group = (node - MARGIN) >> SHIFT
                     first = group << SHIFT
                     near = line[first : first + WIDTH]
                     offset = first - node + MARGIN + GROUP - 1
-                    value, mass = _read(near, READ_VALUE, offset, rests[i])
+                    value, mass = _read(near, READ_VALUE, offset, rest)
                     below = np.float32(0)
                     for other in groups[:group]:
                         below += other
@@ -100,7 +91,7 @@ def _visit(logits, lowest, highest, scale, slopes):
                     above = 2.0 * (start + i) - count - below - mass
                     total += below + value - above
                     if slopes.shape[0]:
-                        slope, _ = _read(near, READ_SLOPE, offset, rests[i])
+                        slope, _ = _read(near, READ_SLOPE, offset, rest)
                         # Less what the class itself is there.
                         slopes[start + i] = slope / np.float32(taps.STEP) + np.float32(1)
                 change = 2.0 if visit == 1 else -1.0
@@ -133,7 +124,7 @@ def _strip_pair(t_i, t_j, s_i, s_j, one, limit, scale):
     return rest, S, rest * tail
 
 
-_strip_pairs = make_near_pairs(make_add(_strip_pair))
+_strip_pairs = make_near_pairs(_strip_pair)
 
 
 @compiled

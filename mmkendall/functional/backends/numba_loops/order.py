@@ -72,6 +72,14 @@ def _overload_argsort(logits, order, ordered):
 
 
 @compiled(fastmath=False)
+def sort_both(x, y, order, sorted_x, sorted_y):
+    """The logits as ``x`` ascends, those tied in it as they come."""
+    argsort(x, order, sorted_x)
+    for i in range(x.shape[0]):
+        sorted_y[i] = y[order[i]]
+
+
+@compiled(fastmath=False)
 def _count_bits(word):
     """The ones in a uint64. LLVM knows this way and makes one instruction of it."""
     word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)

@@ -103,7 +103,10 @@ def make_add(pair, numbers_of=logits_of):
     return add
 
 
-def make_near_pairs(add):
+def make_near_pairs(pair, add=None):
+    """``add`` is what ``make_add`` makes of the pair, or something that has several ways."""
+    add = add or make_add(pair)
+
     @compiled
     def near_pairs(s, t, width, order, step, way, numbers, changes, slope, values):
         """The pairs less than ``width`` apart in ``s``, and a few more.
