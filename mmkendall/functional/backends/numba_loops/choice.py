@@ -15,18 +15,18 @@ from mmkendall.functional.backends.flat import FLAT_RANGE
 from mmkendall.functional.backends.numba_loops import dense, taps
 
 NOT_POSSIBLE, NOT_FINITE = -2, -1
-# The last is what the window takes where a class has more than MAX_NEAR near ones, unless the
-# lines of nodes would take more memory than the rest of the row.
+# The last is what the window takes where classes have very many near ones, unless the lines of
+# nodes would take more memory than the rest of the row.
 DENSE, WINDOW, GRID, LINES = range(4)
-MAX_NEAR, MAX_RANGE, MAX_RANGE_PER_CLASS = 150, 4096.0, 2.0
+MAX_RANGE, MAX_RANGE_PER_CLASS = 4096.0, 2.0
 # Two grids of this many nodes take 11 MB.
 MAX_NODES = 1_400_000
 # The share of the pairs less than 8 / k apart is about this over k times the range, if it is wide.
 NEAR_SHARE = 39.0
 # Worth in pairs of ``dense``: a pair of fractions, one that needs exponentials, a pair of the
-# window, a class of each algorithm, and a node of the grid.
-FRACTION_PAIR, EXPONENTIAL_PAIR, NEAR_PAIR = 1.5, 2.5, 5.0
-DENSE_CLASS, WINDOW_CLASS, GRID_CLASS, NODE = 60.0, 150.0, 120.0, 25.0
+# window, one that is near in both logits, a class of each algorithm, and a node of the grid.
+FRACTION_PAIR, EXPONENTIAL_PAIR, NEAR_PAIR, LINE_PAIR = 1.8, 2.5, 3.5, 7.0
+DENSE_CLASS, WINDOW_CLASS, LINE_CLASS, GRID_CLASS, NODE = 85.0, 170.0, 1100.0, 200.0, 27.0
 LOGISTIC_CLASS = 170.0
 # A pair of ``dense``, for an estimate of whether other threads are worth it.
 SECONDS_PER_PAIR = 3e-10
@@ -61,21 +61,18 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
             pair[is_fraction & ~is_ratio] = FRACTION_PAIR
         costs[DENSE] = pairs * pair + DENSE_CLASS * count
         near, near_T = _count_near(pairs, ranges)
-        work = near + near_T / 2
+        costs[WINDOW] = WINDOW_CLASS * count + NEAR_PAIR * (near + near_T / 2)
         if is_single:
-            is_line = near > MAX_NEAR * count
-            is_line &= wider <= MAX_RANGE + MAX_RANGE_PER_CLASS * count
-            # Lines of nodes, and the pairs that are near in both.
-            work = np.where(is_line, MAX_NEAR * count + near * near_T / max(pairs, 1), work)
+            line = LINE_CLASS * count + LINE_PAIR * near * near_T / max(pairs, 1)
+            is_line = (line < costs[WINDOW]) & (wider <= MAX_RANGE + MAX_RANGE_PER_CLASS * count)
+            costs[WINDOW, is_line] = line[is_line]
             nodes = (ranges / taps.STEP + taps.TAPS).prod(0)
             can_grid = (narrow >= FLAT_RANGE) & (nodes <= MAX_NODES)
             costs[GRID, can_grid] = GRID_CLASS * count + NODE * nodes[can_grid]
-        costs[WINDOW] = WINDOW_CLASS * count + NEAR_PAIR * work
-    elif surrogate == 'hard_teacher':
+    elif surrogate != 'logistic':
         costs[DENSE] = pairs * EXPONENTIAL_PAIR + DENSE_CLASS * count
-        costs[WINDOW] = WINDOW_CLASS * count + NEAR_PAIR * _count_near(pairs, ranges[0])
-    elif surrogate == 'diffkendall':
-        costs[DENSE] = pairs * EXPONENTIAL_PAIR + DENSE_CLASS * count
+        if surrogate == 'hard_teacher':
+            costs[WINDOW] = WINDOW_CLASS * count + NEAR_PAIR * _count_near(pairs, ranges[0])
     elif forced < 0:  # One algorithm, which has no name to be forced by.
         costs[DENSE] = LOGISTIC_CLASS * count
 
