@@ -52,7 +52,6 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
     ranges = steepness * (ends[2:] - ends[:2])
     narrow, wider = np.minimum(*ranges), np.maximum(*ranges)
     costs = np.full((LINES, num_rows), np.inf)
-    is_line = False
     if surrogate == 'product':
         is_ratio = (narrow >= dense.LOWEST_RATIO) & (wider <= dense.HIGHEST_RATIO)
         pair = np.where(is_ratio, 1.0, EXPONENTIAL_PAIR)
@@ -77,10 +76,12 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
         costs[DENSE] = LOGISTIC_CLASS * count
 
     if forced >= 0:
-        codes = np.where(costs[forced] < np.inf, forced, NOT_POSSIBLE)
+        codes, work = np.where(costs[forced] < np.inf, forced, NOT_POSSIBLE), costs[forced].sum()
     else:
-        codes = costs.argmin(0)
-    codes[~np.isfinite(ends).all(0)] = NOT_FINITE
-    work = costs[codes, np.arange(num_rows)][codes >= 0].sum()
-    codes[is_line & (codes == WINDOW)] = LINES
+        codes, work = costs.argmin(0), costs.min(0).sum()
+    if is_single and surrogate == 'product':
+        codes[is_line & (codes == WINDOW)] = LINES
+    finite = np.isfinite(ends)
+    if not finite.all():
+        codes[~finite.all(0)] = NOT_FINITE
     return codes, work * SECONDS_PER_PAIR
