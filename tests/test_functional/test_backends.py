@@ -258,12 +258,11 @@ def test_auto_falls_back_without_numba(monkeypatch):
 @needs_numba
 def test_code_on_disk_is_that_of_all_its_sources():
     """A function's code holds that of the functions it calls, which are in other files."""
-    from mmkendall.functional.backends.numba_loops import basics, choice, dense, grid, tau, window
+    from mmkendall.functional.backends.numba_loops import basics, dense, grid, tau, window
     from mmkendall.functional.backends.numba_loops import logistic as logistic_loops
 
     for run in (
-        *(logistic_loops.choose_rows, logistic_loops.logistic_rows),
-        *(choice.choose_algorithms, tau.tau_b_rows, grid.product_rows),
+        *(logistic_loops.logistic_rows, tau.tau_b_rows, grid.product_rows),
         *(dense.product_rows, dense.hard_teacher_rows, dense.diffkendall_rows),
         *(window.product_rows, window.line_rows, window.hard_teacher_rows),
     ):

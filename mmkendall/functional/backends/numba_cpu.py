@@ -43,12 +43,10 @@ from mmkendall.functional.backends.flat import in_parts
 
 # In the order of the codes in numba_loops.choice.
 ALGORITHMS = ('dense', 'window', 'grid')
-SURROGATE_CODES = {'product': 0, 'diffkendall': 1, 'hard_teacher': 2, 'logistic': 3}
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
 # So few classes are taken by pairs, which need nothing to be known of a row, whatever it holds.
 MAX_DENSE_CLASSES = 128
-SECONDS_PER_PAIR = 3e-10
 # Fewer classes are as fast by pairs, and so need not be looked at for rows without spread.
 MIN_FLAT_CLASSES = 2000
 
@@ -74,19 +72,18 @@ def unavailable(
 
 @functools.lru_cache(maxsize=8)
 def _loops(surrogate: str) -> tuple:
-    """The choice, and what runs each code that it may give."""
-    from mmkendall.functional.backends.numba_loops import choice, dense, grid, logistic, window
+    """What runs each code that the choice may give."""
+    from mmkendall.functional.backends.numba_loops import dense, grid, logistic, window
 
     if surrogate == 'logistic':
-        return logistic.choose_rows, (logistic.logistic_rows,)
+        return (logistic.logistic_rows,)
     is_hard = surrogate == 'hard_teacher'
-    algorithms = (
+    return (
         getattr(dense, f'{surrogate}_rows'),
         window.hard_teacher_rows if is_hard else window.product_rows,
         grid.product_rows,
         window.line_rows,
     )
-    return choice.choose_algorithms, algorithms
 
 
 @functools.lru_cache(maxsize=8)
@@ -112,6 +109,8 @@ def rank_loss(
     Raises:
         ValueError: an algorithm that isn't known or can't take a row of this input.
     """
+    from mmkendall.functional.backends.numba_loops import choice
+
     if algorithm != 'auto' and algorithm not in ALGORITHMS:
         raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
     num_rows, num_classes = preds_S.shape
@@ -121,8 +120,7 @@ def rank_loss(
         result = in_parts(rank_loss, preds_S, preds_T, *options)
         if result is not None:
             return result
-    choose, algorithms = _loops(surrogate)
-    forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
+    algorithms = _loops(surrogate)
     dtype, total, first = preds_S.dtype, 0.0, FirstCalls()
     data = (preds_S.detach().numpy(), preds_T.detach().numpy())
     grad = torch.empty(num_rows if need_grad else 0, num_classes, dtype=dtype)
@@ -130,19 +128,15 @@ def rank_loss(
     weight = 1 / num_rows if average else 1.0
     results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
-    choice = (steepness, SURROGATE_CODES[surrogate], forced)
+    codes, found = None, [0]
+    seconds = num_rows * num_classes**2 * choice.SECONDS_PER_PAIR
+    if algorithm != 'auto' or num_classes > MAX_DENSE_CLASSES or surrogate == 'logistic':
+        forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
+        codes, seconds = choice.choose_algorithms(*data, steepness, surrogate, forced)
+        found = sorted(set(codes.tolist()))
     try:
-        is_dense = num_classes <= MAX_DENSE_CLASSES and surrogate != 'logistic'
-        if algorithm == 'auto' and is_dense:
-            lowest, highest, seconds = 0, 0, num_rows * num_classes**2 * SECONDS_PER_PAIR
-        else:
-            if (choose, dtype) not in ready:
-                first.make(choose, dtype, data[0][:0], data[1][:0], *choice)
-            codes, lowest, highest, seconds = choose(*data, *choice)
-        for code in range(lowest, highest + 1):
-            rows = _all_rows(num_rows) if lowest == highest else (codes == code).nonzero()[0]
-            if len(rows) == 0:
-                continue
+        for code in found:
+            rows = _all_rows(num_rows) if len(found) == 1 else (codes == code).nonzero()[0]
             if code == -2:
                 raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
             if code == -1:  # A NaN or an infinity.

@@ -6,10 +6,12 @@ import functools
 import hashlib
 import math
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
-from numba.extending import overload
+from numba.extending import intrinsic
 
 FASTMATH = {'contract', 'reassoc', 'arcp', 'nsz'}
 EXACT_ORDER = {'contract', 'nsz'}
@@ -28,11 +30,22 @@ def _digest_of_sources():
 SOURCES = _digest_of_sources()
 
 
-def compiled(function=None, *, fastmath=FASTMATH, cache=False):
+def compiled(function=None, *, fastmath=FASTMATH, is_entry=False, **options):
     """``njit`` as every loop here wants it: no lock on the interpreter, 1 / 0 is an infinity."""
     if function is None:
-        return functools.partial(compiled, fastmath=fastmath, cache=cache)
-    return njit(nogil=True, error_model='numpy', fastmath=fastmath, cache=cache)(function)
+        return functools.partial(compiled, fastmath=fastmath, is_entry=is_entry, **options)
+    options.update(nogil=True, error_model='numpy', fastmath=fastmath)
+    # What is called from compiled code alone needs nothing that unpacks Python's objects.
+    return njit(**options, no_cpython_wrapper=not is_entry, no_cfunc_wrapper=True)(function)
+
+
+def variant(function, name, **names):
+    """A copy of a function, not compiled yet, with other values for some global names.
+
+    One source serves several entries this way. A closure would not: Numba doesn't find its code
+    again on the disk, and an entry that only calls a closure takes a second more to compile.
+    """
+    return FunctionType(function.__code__, {**function.__globals__, **names}, name)
 
 
 def entry(function=None, *, fastmath=FASTMATH):
@@ -43,64 +56,52 @@ def entry(function=None, *, fastmath=FASTMATH):
     """
     if function is None:
         return functools.partial(entry, fastmath=fastmath)
-    function.__qualname__ = f'{function.__qualname__}_{SOURCES}'
+    function.__qualname__ = f'{function.__name__}_{SOURCES}'
     try:
-        return compiled(function, fastmath=fastmath, cache=True)
+        return compiled(function, fastmath=fastmath, is_entry=True, cache=True)
     except RuntimeError:  # Neither the package nor the user has a folder to write to.
-        return compiled(function, fastmath=fastmath)
+        return compiled(function, fastmath=fastmath, is_entry=True)
 
 
-PRODUCT, DIFFKENDALL, HARD_TEACHER = 0, 1, 2
-
-
-def exp2(x):
-    """``2**x - 1`` and ``2**x`` for -1000 < x < 1000 (float64) or -120 < x < 120 (float32)."""
-
-
-def _series(order):
-    return tuple(math.log(2) ** n / math.factorial(n) for n in range(1, order + 1))
-
-
-A1, A2, A3, A4, A5, A6, A7 = (np.float32(a) for a in _series(7))
-B1, B2, B3, B4, B5, B6, B7, B8, B9, B10, B11, B12, B13, B14 = _series(14)
-# Adding it rounds to an integer and leaves that integer in the low bits.
+# Adding it to a float32 rounds that to an integer and leaves the integer in the low bits.
 ROUND_32 = np.float32(1.5 * 2**23)
-ROUND_64 = np.float64(1.5 * 2**52)
 
 
-@overload(exp2, jit_options={'fastmath': EXACT_ORDER})
-def _overload_exp2(x):
-    if x == types.float32:
+@intrinsic
+def exp2(typing, x):
+    """``2**x - 1`` and ``2**x`` for -1000 < x < 1000 (float64) or -120 < x < 120 (float32).
 
-        def impl(x):
-            rounded = x + ROUND_32
-            f = x - (rounded - ROUND_32)
-            bits = (np.float32(rounded).view(np.int32) << np.int32(23)) + np.int32(127 << 23)
-            power = np.int32(bits).view(np.float32)
-            series = f * (A1 + f * (A2 + f * (A3 + f * (A4 + f * (A5 + f * (A6 + f * A7))))))
-            return power * series + (power - np.float32(1)), power * series + power
+    In LLVM's own instructions, where no option of the caller can change the order.
+    """
+    bits, bias, order = (23, 127, 7) if x == types.float32 else (52, 1023, 14)
 
-        return impl
+    def instructions(context, builder, signature, arguments):
+        real, whole = arguments[0].type, ir.IntType(x.bitwidth)
+        add, subtract, multiply = (
+            functools.partial(getattr(builder, name), flags=sorted(EXACT_ORDER))
+            for name in ('fadd', 'fsub', 'fmul')
+        )
+        shift = real(1.5 * 2**bits)
+        rounded = add(arguments[0], shift)
+        f = subtract(arguments[0], subtract(rounded, shift))
+        power = builder.shl(builder.bitcast(rounded, whole), whole(bits))
+        power = builder.bitcast(builder.add(power, whole(bias << bits)), real)
+        series = real(0.0)
+        for n in range(order, 0, -1):
+            series = multiply(f, add(real(math.log(2) ** n / math.factorial(n)), series))
+        less_one = add(multiply(power, series), subtract(power, real(1.0)))
+        both = less_one, add(multiply(power, series), power)
+        return context.make_tuple(builder, signature.return_type, both)
 
-    def impl(x):
-        rounded = x + ROUND_64
-        f = x - (rounded - ROUND_64)
-        bits = (np.float64(rounded).view(np.int64) << np.int64(52)) + np.int64(1023 << 52)
-        power = np.int64(bits).view(np.float64)
-        high = B8 + f * (B9 + f * (B10 + f * (B11 + f * (B12 + f * (B13 + f * B14)))))
-        low = B1 + f * (B2 + f * (B3 + f * (B4 + f * (B5 + f * (B6 + f * (B7 + f * high))))))
-        return power * (f * low) + (power - 1.0), power * (f * low) + power
-
-    return impl
+    return types.UniTuple(x, 2)(x), instructions
 
 
 @compiled
 def constants(preds, steepness):
     """1, the power of two beyond which tanh is 1, and 2 k / log(2), in the dtype of ``preds``."""
-    values = np.empty(3, preds.dtype)
-    values[0], values[1] = 1.0, 60.0 if preds.itemsize == 4 else 300.0
-    values[2] = 2.0 * steepness / math.log(2.0)
-    return values[0], values[1], values[2]
+    number = preds.dtype.type
+    limit = 60.0 if preds.itemsize == 4 else 300.0
+    return number(1.0), number(limit), number(2.0 * steepness / math.log(2.0))
 
 
 # Assignments of slices do the same and take Numba half a second each to compile.

@@ -6,12 +6,10 @@ loops over pairs are long even where the classes are few.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from mmkendall.functional.backends.numba_loops import pairs
 from mmkendall.functional.backends.numba_loops.basics import (
-    FASTMATH,
     ROUND_32,
     all_finite,
     compiled,
@@ -19,14 +17,8 @@ from mmkendall.functional.backends.numba_loops.basics import (
     entry,
     exp2,
     fill,
-)
-from mmkendall.functional.backends.numba_loops.pairs import (
-    BLOCK,
-    diffkendall,
-    hard_teacher,
-    make_near_pairs,
-    product,
-    product_ratio,
+    logit_ranges,
+    variant,
 )
 
 # Logits that are worked on at once: what belongs to them stays in the second-level cache.
@@ -50,129 +42,103 @@ def _fraction_and_power(x_i, x_j, m):
     return np.int32(bits).view(np.float32), x_j[m]
 
 
-_products, _ratios = make_near_pairs(product), make_near_pairs(product_ratio)
-_fractions = make_near_pairs(product_ratio, _fraction_and_power)
+EXPONENTIALS, RATIOS, FRACTIONS = range(3)
+_add_exponentials = pairs.make_add(pairs.product)
+_add_ratios = pairs.make_add(pairs.product_ratio)
+_add_fractions = pairs.make_add(pairs.product_ratio, _fraction_and_power)
+
+
+@compiled(forceinline=True)
+def _add_products(s_i, t_i, s_j, t_j, size, way, order, numbers, changes):
+    if way == EXPONENTIALS:
+        _add_exponentials(s_i, t_i, s_j, t_j, size, way, order, numbers, changes)
+    elif way == RATIOS:
+        _add_ratios(s_i, t_i, s_j, t_j, size, way, order, numbers, changes)
+    else:
+        _add_fractions(s_i, t_i, s_j, t_j, size, way, order, numbers, changes)
+
+
+near_pairs = pairs.make_near_pairs(None, _add_products)
 
 
 @compiled
-def _to_ratios(logits, middles, scale, ratios, powers):
-    """Writes exp(2k (x - middle of its row)) of some rows, class by class, into ``ratios``.
+def _to_ratios(logits, count, middles, scale, way):
+    """Puts exp(2k (x - middle of its row)) in the place of some rows' logits, class by class.
 
-    Their powers of two go to ``powers`` unless that is empty.
+    ``FRACTIONS`` have their powers of two behind them.
     """
     step = middles.shape[0]
-    for start in range(0, logits.shape[0], step):
-        own, own_ratios, own_powers = logits[start:], ratios[start:], powers[start:]
+    for i in range(count):
+        own = logits[i * step :]
         for row in range(step):
             exponent = (np.float64(own[row]) - middles[row]) * scale
-            if powers.shape[0]:
-                own_powers[row] = np.rint(exponent)
+            if way == FRACTIONS:
+                own[row + AT_ONCE] = np.rint(exponent)
                 exponent -= np.rint(exponent)
-            own_ratios[row] = exp2(exponent)[1]
+            own[row] = exp2(exponent)[1]
 
 
-# Of finite rows: a minimum is vectorised only if there is no NaN to keep.
-@compiled(fastmath=FASTMATH | {'nnan'})
-def _middles(logits, middles):
-    """The middle of each row's range; returns the narrowest and the widest range."""
-    lows, highs = logits[: middles.shape[0]].copy(), logits[: middles.shape[0]].copy()
-    for start in range(0, logits.shape[0], middles.shape[0]):
-        own = logits[start : start + middles.shape[0]]
-        for row in range(own.shape[0]):
-            lows[row], highs[row] = min(lows[row], own[row]), max(highs[row], own[row])
-    narrow, wide = np.inf, 0.0
-    for row in range(middles.shape[0]):
-        low, high = np.float64(lows[row]), np.float64(highs[row])
-        middles[row] = (low + high) / 2
-        narrow, wide = min(narrow, high - low), max(wide, high - low)
-    return narrow, wide
-
-
-@compiled
-def _products_by_range(s, t, width, order, step, numbers, changes, slope, mirror, values):
-    """By ratios of exponentials where they hold."""
-    scale = np.float64(numbers[2])
-    steepness = scale * math.log(2.0) / 2
-    middles = np.empty((2, step), np.float64)
-    narrow_S, wide_S = _middles(s, middles[0])
-    narrow_T, wide_T = _middles(t, middles[1])
-    narrow, wide = min(narrow_S, narrow_T), max(wide_S, wide_T)
-    highest = HIGHEST_POWERS if s.itemsize == 4 and s.shape[0] <= AT_ONCE else HIGHEST_RATIO
-    if steepness * narrow < LOWEST_RATIO or steepness * wide > highest:
-        return _products(s, t, width, order, step, numbers, changes, slope, mirror, values)
-    parts = np.empty((2, AT_ONCE + max(AT_ONCE, s.shape[0])), s.dtype)
-    a_S, a_T = parts[0], parts[1]
-    if steepness * wide <= HIGHEST_RATIO:
-        _to_ratios(s, middles[0], scale, a_S, s[:0])
-        _to_ratios(t, middles[1], scale, a_T, t[:0])
-        return _ratios(a_S, a_T, width, order, step, numbers, changes, slope, mirror, values)
-    _to_ratios(s, middles[0], scale, a_S, a_S[AT_ONCE:])
-    _to_ratios(t, middles[1], scale, a_T, a_T[AT_ONCE:])
-    return _fractions(a_S, a_T, width, order, step, numbers, changes, slope, mirror, values)
-
-
-def _make_rows(all_pairs):
-    @compiled
-    def dense_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss, grad):
-        count = preds_S.shape[1]
-        at_once = max(1, min(rows.shape[0], AT_ONCE // count))
-        table = np.empty((5, at_once * count), preds_S.dtype)
-        changes = np.empty(3 * BLOCK, preds_S.dtype)
-        zero_or_nan = np.empty(at_once, preds_S.dtype)
-        numbers = constants(preds_S, steepness)
-        nothing = numbers[0] - numbers[0]
-        pairs = count * (count - 1) / 2
-        factor = -4.0 * steepness * weight / pairs
-        total = 0.0
-        for first in range(0, rows.shape[0], at_once):
-            some = rows[first : first + at_once]
-            step = some.shape[0]
-            used = step * count
-            s, t, slope = table[0, :used], table[1, :used], table[2, :used]
-            mirror, values = table[3, :used], table[4, :used]
-            for own in range(step):
-                from_S, from_T = preds_S[some[own]], preds_T[some[own]]
-                to_S, to_T = s[own:], t[own:]
-                is_finite = all_finite(from_S) and all_finite(from_T)
-                zero_or_nan[own] = 0.0 if is_finite else np.nan
+def _rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss, grad):
+    count = preds_S.shape[1]
+    at_once = max(1, min(rows.shape[0], AT_ONCE // count))
+    # There is room for powers of two behind the logits.
+    logits = np.empty((2, AT_ONCE + max(AT_ONCE, at_once * count)), preds_S.dtype)
+    sums = np.empty((3, max(at_once * count, 3 * pairs.BLOCK)), preds_S.dtype)
+    of_rows = np.empty((3, at_once), preds_S.dtype)
+    s, t, changes, zero_or_nan = logits[0], logits[1], sums[2, : 3 * pairs.BLOCK], of_rows[2]
+    numbers = constants(preds_S, steepness)
+    nothing, scale = numbers[0] - numbers[0], np.float64(numbers[2])
+    num_pairs = count * (count - 1) / 2
+    factor = -4.0 * steepness * weight / num_pairs
+    total = 0.0
+    for first in range(0, rows.shape[0], at_once):
+        some = rows[first : first + at_once]
+        step = some.shape[0]
+        slope, values = sums[0, : step * count], sums[1, : step * count]
+        middles_S, middles_T = of_rows[0, :step], of_rows[1, :step]
+        narrow, wide = np.inf, 0.0
+        for own in range(step):
+            from_S, from_T, to_S, to_T = preds_S[some[own]], preds_T[some[own]], s[own:], t[own:]
+            is_finite = all_finite(from_S) and all_finite(from_T)
+            zero_or_nan[own] = 0.0 if is_finite else np.nan
+            for i in range(count):
+                to_S[i * step] = from_S[i] if is_finite else nothing
+                to_T[i * step] = from_T[i] if is_finite else nothing
+            middles_S[own] = middles_T[own] = 0.0
+            if is_finite:
+                min_S, max_S, min_T, max_T = logit_ranges(from_S, from_T)
+                middles_S[own], middles_T[own] = (min_S + max_S) / 2, (min_T + max_T) / 2
+                narrow = min(narrow, max_S - min_S, max_T - min_T)
+                wide = max(wide, max_S - min_S, max_T - min_T)
+        way = EXPONENTIALS
+        if steepness * narrow >= LOWEST_RATIO:
+            if steepness * wide <= HIGHEST_RATIO:
+                way = RATIOS
+            elif s.itemsize == 4 and count <= AT_ONCE and steepness * wide <= HIGHEST_POWERS:
+                way = FRACTIONS
+        if way != EXPONENTIALS:
+            _to_ratios(s, count, middles_S, scale, way)
+            _to_ratios(t, count, middles_T, scale, way)
+        fill(slope, nothing)
+        fill(values, nothing)
+        near_pairs(s, t, np.inf, nothing, step, way, numbers, changes, slope, values)
+        for own in range(step):
+            own_slope, own_values, value = slope[own:], values[own:], 0.0
+            for i in range(count):
+                value += own_values[i * step]
+            loss[some[own]] = zero_or_nan[own] + (1.0 - value / num_pairs if need_value else 0.0)
+            total += loss[some[own]]
+            if need_grad:
+                out = grad[some[own]]
                 for i in range(count):
-                    to_S[i * step] = from_S[i] if is_finite else nothing
-                    to_T[i * step] = from_T[i] if is_finite else nothing
-            fill(slope, 0)
-            fill(mirror, 0)
-            fill(values, 0)
-            all_pairs(s, t, np.inf, nothing, step, numbers, changes, slope, mirror, values)
-            for own in range(step):
-                row, value = some[own], 0.0
-                for value_i in values[own::step]:
-                    value += value_i
-                loss[row] = zero_or_nan[own] + (1.0 - value / pairs if need_value else 0.0)
-                total += loss[row]
-                if need_grad:
-                    out, own_slope, own_mirror = grad[row], slope[own:], mirror[own:]
-                    for i in range(count):
-                        slope_i = own_slope[i * step] - own_mirror[i * step]
-                        out[i] = factor * slope_i + zero_or_nan[own]
-        return total
-
-    return dense_rows
+                    out[i] = factor * own_slope[i * step] + zero_or_nan[own]
+    return total
 
 
-_product_rows = _make_rows(_products_by_range)
-_hard_teacher_rows = _make_rows(make_near_pairs(hard_teacher))
-_diffkendall_rows = _make_rows(make_near_pairs(diffkendall))
-
-
-@entry
-def product_rows(*args):
-    return _product_rows(*args)
-
-
-@entry
-def hard_teacher_rows(*args):
-    return _hard_teacher_rows(*args)
-
-
-@entry
-def diffkendall_rows(*args):
-    return _diffkendall_rows(*args)
+product_rows = entry(variant(_rows, 'product_rows'))
+# Their tanh are no ratios of what belongs to one class.
+_other = {'LOWEST_RATIO': np.inf}
+_other['near_pairs'] = pairs.make_near_pairs(pairs.hard_teacher)
+hard_teacher_rows = entry(variant(_rows, 'hard_teacher_rows', **_other))
+_other['near_pairs'] = pairs.make_near_pairs(pairs.diffkendall)
+diffkendall_rows = entry(variant(_rows, 'diffkendall_rows', **_other))

@@ -10,7 +10,6 @@ import numpy as np
 
 from mmkendall.functional.backends.numba_loops import taps
 from mmkendall.functional.backends.numba_loops.basics import (
-    FASTMATH,
     compiled,
     copy,
     entry,
@@ -36,30 +35,27 @@ N1, N2, N3, N4, N5, N6, N7 = (np.uint64(n) for n in range(1, taps.TAPS))
 
 
 @compiled
-def _place(s, t, lows, scale, width, placed):
+def _place(s, t, lows, scale, width, firsts, weights):
     """The first node of each class, and how far above its node it lies along both axes."""
-    firsts, rests_S, rests_T = placed
-    for i in range(s.shape[0]):
-        row, rests_S[i] = taps.locate(s[i], lows[0], scale)
-        column, rests_T[i] = taps.locate(t[i], lows[1], scale)
-        firsts[i] = np.uint64(row * width + column)
+    fill(firsts, 0)
+    taps.locate(s, lows[0], scale, width, firsts, weights[0])
+    taps.locate(t, lows[1], scale, 1, firsts, weights[1])
+    taps.weigh(t.shape[0], taps.VALUE_PIECES, weights[1])
 
 
 @compiled
-def _spread(s, t, lows, scale, width, placed, weights, nodes):
-    firsts, rests_S, rests_T = placed
+def _spread(s, t, lows, scale, width, firsts, weights, nodes):
     weights_S, weights_T = weights
     for start in range(0, s.shape[0], BLOCK):
-        stop = min(start + BLOCK, s.shape[0])
-        _place(s[start:stop], t[start:stop], lows, scale, width, placed)
-        taps.weigh(rests_S[: stop - start], taps.VALUE_PIECES, weights_S)
-        taps.weigh(rests_T[: stop - start], taps.VALUE_PIECES, weights_T)
-        for i in range(stop - start):
+        own_s, own_t = s[start : start + BLOCK], t[start : start + BLOCK]
+        _place(own_s, own_t, lows, scale, width, firsts, weights)
+        taps.weigh(own_s.shape[0], taps.VALUE_PIECES, weights_S)
+        for i in range(own_s.shape[0]):
             # Eight by name: a store into the nodes could change what an array holds, so LLVM would
             # read each of them again for every line.
             w0, w1, w2, w3 = weights_T[0, i], weights_T[1, i], weights_T[2, i], weights_T[3, i]
             w4, w5, w6, w7 = weights_T[4, i], weights_T[5, i], weights_T[6, i], weights_T[7, i]
-            node = firsts[i]
+            node = np.uint64(firsts[i])
             for tap in range(taps.TAPS):
                 weight = weights_S[tap, i]
                 nodes[node] += weight * w0
@@ -77,7 +73,7 @@ def _spread(s, t, lows, scale, width, placed, weights, nodes):
 def _read(firsts, width, weights, field, factor, out):
     weights_S, weights_T = weights
     for i in range(out.shape[0]):
-        total, first = np.float32(0), firsts[i]
+        total, first = np.float32(0), np.uint64(firsts[i])
         for tap in range(taps.TAPS - 1):
             part, node = np.float32(0), first
             for other in range(taps.TAPS):
@@ -88,22 +84,13 @@ def _read(firsts, width, weights, field, factor, out):
         out[i] = factor * total
 
 
-# There is no NaN: a maximum is vectorised only then.
-@compiled(fastmath=FASTMATH | {'nnan'})
-def _largest(nodes):
-    largest = nodes[0]
-    for n in range(nodes.shape[0]):
-        largest = max(largest, nodes[n])
-    return largest
-
-
 @compiled
-def _sum_before(lines, total):
-    """``total`` (W,) gets what the lines (H, W) convolved with the kernel are at the first."""
+def _sum_before(panel, height, total):
+    """``total`` gets what the panel's lines, convolved with the kernel, are at the first."""
     fill(total, 0.0)
-    for p in range(lines.shape[0]):
+    for p in range(height):
         value = taps.KERNEL[taps.REACH - p] if p <= taps.REACH else -1.0
-        line = lines[p]
+        line = panel[p * PANEL :]
         for n in range(total.shape[0]):
             total[n] += value * line[n]
 
@@ -134,12 +121,10 @@ def _convolve(lines, panels, turned, summed):
     """``turned`` (W, H) gets how much the lines (H, W), convolved, rise from each to the next.
 
     In place of the last rise, which nobody asks for, come the convolved values at the first line.
-    With ``summed`` those and the rises are added up: the values at all lines.
+    If ``summed`` is 1, those and the rises are added up: the values at all lines.
     """
     height, width = lines.shape
     panel, rises = panels
-    before = np.empty(width, np.float64)
-    _sum_before(lines, before)
     # In float64: the values are far larger than what they rise by.
     values = np.empty(PANEL, np.float64)
     for start in range(0, width, PANEL):
@@ -147,8 +132,8 @@ def _convolve(lines, panels, turned, summed):
         for p in range(height):
             copy(lines[p, start:], panel[p * PANEL : p * PANEL + size])
         _convolve_panel(panel, height, size, rises)
-        if summed:
-            copy(before[start:], values[:size])
+        _sum_before(panel, height, values[:size])
+        if summed == 1:
             for p in range(height):
                 line = rises[p * PANEL : p * PANEL + size]
                 for n in range(size):
@@ -157,7 +142,7 @@ def _convolve(lines, panels, turned, summed):
                     values[n] += rise
         else:
             last = (height - 1) * PANEL
-            copy(before[start:], rises[last : last + size])
+            copy(values, rises[last : last + size])
         for n in range(size):
             column, out = rises[n:], turned[start + n]
             for p in range(height):
@@ -187,8 +172,9 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
     The changes are what is computed: next to them, Q is so large that float32 loses digits.
     """
     count = preds_S.shape[1]
-    rests, tables = np.empty((2, BLOCK), np.float32), np.empty((2, taps.TAPS, BLOCK), np.float32)
-    placed, weights = (np.empty(BLOCK, np.uint64), rests[0], rests[1]), (tables[0], tables[1])
+    firsts = np.empty(BLOCK, np.int64)
+    tables = np.empty((2 * taps.TAPS + 2, BLOCK), np.float32)
+    weights = tables[: taps.TAPS + 1], tables[taps.TAPS + 1 :]
     buffers, panels = np.empty((3, 0), np.float32), np.empty((2, 0), np.float32)
     pairs = count * (count - 1) / 2
     factor = np.float32(-steepness * weight / (pairs * taps.STEP))
@@ -207,15 +193,16 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
             panels = np.empty((2, max(height, width) * PANEL), np.float32)
         nodes = buffers[0, :size]
         fill(nodes, np.float32(0))
-        _spread(s, t, lows, scale, width, placed, weights, nodes)
-        is_crowded = _largest(nodes) > CROWD * count
+        _spread(s, t, lows, scale, width, firsts, weights, nodes)
+        _, largest, _, _ = logit_ranges(nodes, nodes)
+        is_crowded = largest > CROWD * count
         if is_crowded:
             fill(nodes, np.float32(0))
             part = buffers[1, :size]
             for start in range(0, count, FEW):
                 fill(part, np.float32(0))
-                few = slice(start, min(start + FEW, count))
-                _spread(s[few], t[few], lows, scale, width, placed, weights, part)
+                few = slice(start, start + FEW)
+                _spread(s[few], t[few], lows, scale, width, firsts, weights, part)
                 for n in range(size):
                     nodes[n] += part[n]
 
@@ -223,16 +210,18 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
         turned = buffers[1, :size].reshape(width, height)
         flat_field = buffers[2, :size]
         field = flat_field.reshape(height, width)
-        _convolve(grid, (panels[0], panels[1]), turned, False)
-        _convolve(turned, (panels[0], panels[1]), field, True)
+        lines, out = grid, turned
+        for summed in range(2):  # No constants, for which Numba would compile it twice.
+            _convolve(lines, (panels[0], panels[1]), out, summed)
+            lines, out = turned, field
         loss[row] = 1.0 - _agreement(grid, field) / (2 * pairs) if need_value else 0.0
         total += loss[row]
         if need_grad:
             for start in range(0, count, BLOCK):
-                stop = min(start + BLOCK, count)
+                own_s, own_t = s[start : start + BLOCK], t[start : start + BLOCK]
                 if count > BLOCK or is_crowded:
-                    _place(s[start:stop], t[start:stop], lows, scale, width, placed)
-                    taps.weigh(placed[2][: stop - start], taps.VALUE_PIECES, weights[1])
-                taps.weigh(placed[1][: stop - start], taps.SLOPE_PIECES, weights[0])
-                _read(placed[0], width, weights, flat_field, factor, grad[row, start:stop])
+                    _place(own_s, own_t, lows, scale, width, firsts, weights)
+                taps.weigh(own_s.shape[0], taps.SLOPE_PIECES, weights[0])
+                own_grad = grad[row, start : start + BLOCK]
+                _read(firsts, width, weights, flat_field, factor, own_grad)
     return total

@@ -57,36 +57,33 @@ def _read(line, table, start, rest):
 
 
 @compiled
-def _visit(logits, lowest, scale, slopes):
+def _visit(logits, lowest, highest, scale, slopes):
     """The sum over all pairs of tanh(k (x_i - x_j)) where i comes after j in ``logits``.
 
     ``slopes``, unless it is empty, gets for each the sum of 1 - tanh^2 over those before it less
     those after it.
     """
     count = logits.shape[0]
-    size = taps.count_nodes(scale * taps.STEP * (logits.max() - lowest)) + BELOW + WIDTH
+    size = taps.count_nodes(scale * taps.STEP * (highest - lowest)) + BELOW + WIDTH
     # Added up in float64: in float32, classes that are equal would all be rounded alike.
-    wide, line = np.zeros(size, np.float64), np.zeros(size, np.float32)
-    wide_groups = np.zeros((size >> SHIFT) + 1, np.float64)
-    groups = np.zeros(wide_groups.shape[0], np.float32)
-    nodes, rests = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32)
-    weights = np.empty((taps.TAPS, BLOCK), np.float32)
+    in_double, in_single = np.zeros((2, size), np.float64), np.zeros((2, size), np.float32)
+    wide, wide_groups, line, groups = in_double[0], in_double[1], in_single[0], in_single[1]
+    nodes, weights = np.empty(BLOCK, np.int64), np.empty((taps.TAPS + 1, BLOCK), np.float32)
     total = 0.0
     for visit in range(2):
         for start in range(0, count, BLOCK):
             some = logits[start : start + BLOCK]
+            fill(nodes, BELOW)
+            taps.locate(some, lowest, scale, 1, nodes, weights)
+            taps.weigh(some.shape[0], taps.VALUE_PIECES, weights)
             for i in range(some.shape[0]):
-                node, rests[i] = taps.locate(some[i], lowest, scale)
-                nodes[i] = node + BELOW
-            taps.weigh(rests[: some.shape[0]], taps.VALUE_PIECES, weights)
-            for i in range(some.shape[0]):
-                node = nodes[i]
+                node, rest = nodes[i], weights[taps.TAPS, i]
                 if visit == 1:
                     group = (node - MARGIN) >> SHIFT
                     first = group << SHIFT
                     near = line[first : first + WIDTH]
                     offset = first - node + MARGIN + GROUP - 1
-                    value, mass = _read(near, READ_VALUE, offset, rests[i])
+                    value, mass = _read(near, READ_VALUE, offset, rest)
                     below = np.float32(0)
                     for other in groups[:group]:
                         below += other
@@ -94,7 +91,7 @@ def _visit(logits, lowest, scale, slopes):
                     above = 2.0 * (start + i) - count - below - mass
                     total += below + value - above
                     if slopes.shape[0]:
-                        slope, _ = _read(near, READ_SLOPE, offset, rests[i])
+                        slope, _ = _read(near, READ_SLOPE, offset, rest)
                         # Less what the class itself is there.
                         slopes[start + i] = slope / np.float32(taps.STEP) + np.float32(1)
                 change = 2.0 if visit == 1 else -1.0
@@ -131,22 +128,22 @@ _strip_pairs = make_near_pairs(_strip_pair)
 
 
 @compiled
-def _near_in_both(s, t, lowest, steepness, numbers, buffers, slope, mirror):
+def _near_in_both(s, t, lowest, highest, steepness, numbers, floats, ids, changes, slope, values):
     """The sum of (T - o_t) (S - o_s), whose pairs are near each other in both logits.
 
     The teacher's logits are cut into strips of twice the width of near. Pairs that are near each
     other share a strip of these or one of those half a strip further. Those that share both share
     one of half the width: they are taken off again.
     """
-    changes, own_s, own_t, own_slope, own_mirror, ids = buffers
+    one = numbers[0]
     count = s.shape[0]
-    range_T = steepness * (t.max() - lowest)
-    starts = np.empty(int(range_T / NEAR) + 4, np.int64)
+    own_s, own_t, own_slope = floats[0], floats[1], floats[2]
+    starts = np.empty(int(steepness * (highest - lowest) / NEAR) + 4, np.int32)
     total = 0.0
     for strips in range(3):
         width = NEAR if strips == 2 else 2.0 * NEAR
         scale, shift = steepness / width, 0.5 if strips == 1 else 0.0
-        sign = -1 if strips == 2 else 1
+        sign = -one if strips == 2 else one
         fill(starts, 0)
         for i in range(count):
             starts[int((t[i] - lowest) * scale + shift) + 2] += 1
@@ -157,28 +154,28 @@ def _near_in_both(s, t, lowest, steepness, numbers, buffers, slope, mirror):
             place = starts[strip + 1]
             starts[strip + 1] = place + 1
             own_s[place], own_t[place], ids[place] = s[i], t[i], i
-        fill(own_slope, np.float32(0))
-        fill(own_mirror, np.float32(0))
+        fill(own_slope, one - one)
+        fill(values, one - one)
         for strip in range(starts.shape[0] - 1):
             own = slice(starts[strip], starts[strip + 1])
             if own.stop > own.start:
-                total += sign * _strip_pairs(
-                    *(own_s[own], own_t[own], NEAR / steepness, numbers[0], 1, numbers, changes),
-                    *(own_slope[own], own_mirror[own], own_s[:0]),
+                _strip_pairs(
+                    *(own_s[own], own_t[own], NEAR / steepness, one, 1, 0, numbers, changes),
+                    *(own_slope[own], values[own]),
                 )
         for place in range(count):
             slope[ids[place]] += sign * own_slope[place]
-            mirror[ids[place]] += sign * own_mirror[place]
+            total += sign * values[place]
     return total
 
 
 @compiled
-def line_sums(s, t, ranks, steepness, numbers, changes, slope, mirror):
+def line_sums(s, t, ordered_t, ranks, steepness, numbers, need_value, changes, slope, values):
     """The sum of T S + o_t o_s over the pairs.
 
     ``s`` ascends, ``t`` are the teacher's logits of the same classes, and ``ranks`` these classes
-    as the teacher's logits ascend. A quarter of each class's sum of T (1 - S^2) is what is added
-    to ``slope`` less what is added to ``mirror``.
+    as the teacher's logits ascend. A quarter of each class's sum of T (1 - S^2) is added to
+    ``slope``.
     """
     count = s.shape[0]
     scale = steepness / taps.STEP
@@ -186,10 +183,11 @@ def line_sums(s, t, ranks, steepness, numbers, changes, slope, mirror):
     visited, slopes = floats[0], floats[1]
     for i in range(count):
         visited[i] = s[ranks[i]]
-    lowest_T = np.float64(t[ranks[0]])
-    total = _visit(visited, np.float64(s[0]), scale, slopes)
+    lowest, highest = np.float64(ordered_t[0]), np.float64(ordered_t[count - 1])
+    total = _visit(visited, np.float64(s[0]), np.float64(s[count - 1]), scale, slopes)
     for i in range(count):
         slope[ranks[i]] += np.float32(0.25) * slopes[i]
-    total += _visit(t, lowest_T, scale, slopes[:0])
-    buffers = (changes, floats[0], floats[1], floats[2], floats[3], ids)
-    return total + _near_in_both(s, t, lowest_T, steepness, numbers, buffers, slope, mirror)
+    total += _visit(t, lowest, highest, scale, slopes[:0])
+    return total + _near_in_both(
+        s, t, lowest, highest, steepness, numbers, floats, ids, changes, slope, values
+    )

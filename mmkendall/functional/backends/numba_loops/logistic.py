@@ -10,18 +10,8 @@ import math
 import numpy as np
 
 from mmkendall.functional.backends.logistic import TERMS, coefficients
-from mmkendall.functional.backends.numba_loops.basics import (
-    all_finite,
-    compiled,
-    entry,
-    exp2,
-    fill,
-)
-from mmkendall.functional.backends.numba_loops.choice import NOT_FINITE, NOT_POSSIBLE
+from mmkendall.functional.backends.numba_loops.basics import compiled, entry, exp2, fill
 from mmkendall.functional.backends.numba_loops.order import argsort
-
-# For an estimate of whether other threads are worth it.
-SECONDS_PER_CLASS = 5e-8
 
 
 def _weights(terms):
@@ -62,20 +52,6 @@ def _add_running_sums(z, sign, weights, running, slopes):
             slope += of_slope[m] * running[m]
         slopes[i - 1] -= sign * slope
     return sign * total
-
-
-@entry
-def choose_rows(preds_S, preds_T, steepness, surrogate, forced):
-    """``choose_algorithms`` where there is one algorithm, which has no name to be forced by."""
-    num_rows, count = preds_S.shape
-    codes = np.empty(num_rows, np.int8)
-    for row in range(num_rows):
-        finite = all_finite(preds_S[row]) and all_finite(preds_T[row])
-        codes[row] = (NOT_POSSIBLE if forced >= 0 else 0) if finite else NOT_FINITE
-    lowest, highest = 0, NOT_POSSIBLE
-    for code in codes:
-        lowest, highest = min(lowest, code), max(highest, code)
-    return codes, lowest, highest, num_rows * count * SECONDS_PER_CLASS
 
 
 @entry

@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from mmkendall.functional.backends.numba_loops.basics import compiled, copy
+from mmkendall.functional.backends.numba_loops.basics import compiled, copy, fill
 
 
 @compiled(fastmath=False)
@@ -16,7 +16,7 @@ def _sort_by_byte(byte, words, to, starts):
     for word in words:
         digit = (word >> shift) & np.uint64(255)
         position = starts[digit]
-        starts[digit] = position + np.uint32(1)
+        starts[digit] = position + np.uint64(1)
         to[position] = word
 
 
@@ -40,19 +40,21 @@ def _overload_argsort(logits, order, ordered):
 
     def impl(logits, order, ordered):
         count = logits.shape[0]
-        words, others = np.empty(count, np.uint64), np.empty(count, np.uint64)
+        both, starts = np.empty((2, count), np.uint64), np.empty((4, 256), np.uint64)
+        words, others = both[0], both[1]
         for i in range(count):
             # The upper half orders as the logits do, with one for -0.0 and 0.0; the lower is the
             # class.
             bits = np.float32(logits[i]).view(np.int32) if logits[i] != 0 else np.int32(0)
             key = np.uint32(bits ^ ((bits >> 31) | np.int32(-(2**31))))
             words[i] = (np.uint64(key) << np.uint64(32)) | np.uint64(i)
-        starts = np.zeros((4, 256), np.uint32)
+        for byte in range(4):
+            fill(starts[byte], 0)
         for word in words:
             for byte in range(4):
-                starts[byte, (word >> np.uint64(32 + 8 * byte)) & np.uint64(255)] += np.uint32(1)
+                starts[byte, (word >> np.uint64(32 + 8 * byte)) & np.uint64(255)] += np.uint64(1)
         for byte in range(4):
-            position = np.uint32(0)
+            position = np.uint64(0)
             for digit in range(256):
                 size = starts[byte, digit]
                 starts[byte, digit] = position
@@ -67,6 +69,14 @@ def _overload_argsort(logits, order, ordered):
             ordered[i] = bits.view(np.float32)
 
     return impl
+
+
+@compiled(fastmath=False)
+def sort_both(x, y, order, sorted_x, sorted_y):
+    """The logits as ``x`` ascends, those tied in it as they come."""
+    argsort(x, order, sorted_x)
+    for i in range(x.shape[0]):
+        sorted_y[i] = y[order[i]]
 
 
 @compiled(fastmath=False)
@@ -87,15 +97,18 @@ def concordant_pairs(ranks):
     and before each group.
     """
     num_words = (ranks.shape[0] + 63) >> 6
-    words, words_before = np.zeros(num_words, np.uint64), np.zeros(num_words, np.int32)
-    groups_before = np.zeros((num_words + 63) >> 6, np.int64)
+    wide, words_before = np.empty((2, num_words), np.uint64), np.empty(num_words, np.int32)
+    words, groups_before = wide[0], wide[1, : (num_words + 63) >> 6]
+    fill(words, 0)
+    fill(words_before, 0)
+    fill(groups_before, 0)
     concordant = 0
     for i in range(ranks.shape[0]):
         rank = np.int64(ranks[i])
         word = rank >> 6
         group = word >> 6
         bit = np.uint64(1) << np.uint64(rank & 63)
-        concordant += groups_before[group] + words_before[word]
+        concordant += np.int64(groups_before[group]) + words_before[word]
         concordant += _count_bits(words[word] & (bit - np.uint64(1)))
         words[word] |= bit
         # All words of the group: a loop that begins at the next one would not be vectorised.
@@ -104,5 +117,5 @@ def concordant_pairs(ranks):
         for other in range(same_group.shape[0]):
             same_group[other] += np.int32(other) > own
         for later in range(group + 1, groups_before.shape[0]):
-            groups_before[later] += 1
+            groups_before[later] += np.uint64(1)
     return concordant

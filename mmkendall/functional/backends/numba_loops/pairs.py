@@ -84,53 +84,58 @@ def logits_of(x_i, x_j, m):
     return x_i[m], x_j[m]
 
 
-def make_near_pairs(pair, numbers_of=logits_of):
+def make_add(pair, numbers_of=logits_of):
     """``numbers_of`` gives for one of the two sides what ``pair`` asks for."""
 
+    @compiled(forceinline=True)
+    def add(s_i, t_i, s_j, t_j, size, way, order, numbers, changes):
+        """What ``size`` pairs change: of one class of each, of the other one, and in value."""
+        one, limit, scale = numbers
+        # One array for three, so that LLVM has fewer to compare with the others.
+        for m in range(size):
+            a, b = numbers_of(t_i, t_j, m)
+            c, d = numbers_of(s_i, s_j, m)
+            T, S, change = pair(a, b, c, d, one, limit, scale)
+            changes[m] = change
+            changes[m + BLOCK] += change
+            changes[m + 2 * BLOCK] += T * (S + order)
+
+    return add
+
+
+def make_near_pairs(pair, add=None):
+    """``add`` is what ``make_add`` makes of the pair, or something that has several ways."""
+    add = add or make_add(pair)
+
     @compiled
-    def near_pairs(s, t, width, order, step, numbers, changes, slope, mirror, values):
+    def near_pairs(s, t, width, order, step, way, numbers, changes, slope, values):
         """The pairs less than ``width`` apart in ``s``, and a few more.
 
         ``s`` ascends unless ``width`` is infinite; then it may hold ``step`` rows, class by class.
-        Returns the sum of T (S + order), and adds each class's part of it to ``values``, unless
-        that is empty. Its sum of what ``pair`` gives beside T and S is added to ``slope``, less
-        what is added to ``mirror``. Neighbours 1, 2, ... places apart are taken for a block of
-        classes at once: long loops in any window.
+        Each class's part of the sum of T (S + order) is added to ``values``, and its sum of what
+        ``pair`` gives beside T and S to ``slope``. Neighbours 1, 2, ... places apart are taken for
+        a block of classes at once: long loops in any window. ``way`` is for ``add``.
         """
-        one, limit, scale = numbers
+        nothing = numbers[0] - numbers[0]
         count = slope.shape[0]
-        total = 0.0
         for start in range(0, count, BLOCK):
             stop = min(start + BLOCK, count)
             places = (count - 1 - start) // step
             if width < np.inf:
                 places = count_places(s, start, stop, width)
-            fill(changes, one - one)
+            fill(changes, nothing)
+            s_i, t_i = s[start:], t[start:]
             for place in range(1, places + 1):
                 other = start + place * step
                 size = min(stop - start, count - other)
-                s_i, t_i, s_j, t_j = s[start:], t[start:], s[other:], t[other:]
-                mirror_j = mirror[other:]
-                # One array for three, so that LLVM has fewer to compare with the others.
+                add(s_i, t_i, s[other:], t[other:], size, way, order, numbers, changes)
+                slope_j = slope[other:]
                 for m in range(size):
-                    a, b = numbers_of(t_i, t_j, m)
-                    c, d = numbers_of(s_i, s_j, m)
-                    T, S, change = pair(a, b, c, d, one, limit, scale)
-                    changes[m] = change
-                    changes[m + BLOCK] += change
-                    changes[m + 2 * BLOCK] += T * (S + order)
-                for m in range(size):
-                    mirror_j[m] += changes[m]
-            slope_i, value_i = slope[start:stop], one - one
+                    slope_j[m] -= changes[m]
+            slope_i, values_i = slope[start:stop], values[start:stop]
             for m in range(slope_i.shape[0]):
                 slope_i[m] += changes[m + BLOCK]
-                value_i += changes[m + 2 * BLOCK]
-            total += value_i
-            if values.shape[0]:
-                values_i = values[start:stop]
-                for m in range(values_i.shape[0]):
-                    values_i[m] += changes[m + 2 * BLOCK]
-        return total
+                values_i[m] += changes[m + 2 * BLOCK]
 
     return near_pairs
 

@@ -109,20 +109,26 @@ def count_nodes(scaled_range):
 
 
 @compiled
-def weigh(rests, pieces, weights):
-    """The weights (TAPS, n) of logits that lie ``rests`` (n,) above their nodes."""
+def locate(logits, lowest, scale, step, nodes, weights):
+    """Adds ``step`` for each node up to the one at or below a logit, and keeps what is above it.
+
+    That is in [0, 1) and goes behind the weights (TAPS + 1, n), which ``weigh`` writes.
+    """
+    rests = weights[TAPS]
+    for i in range(logits.shape[0]):
+        position = (np.float64(logits[i]) - lowest) * scale
+        nodes[i] += step * np.int64(position)
+        rests[i] = np.float32(position - np.int64(position))
+
+
+@compiled
+def weigh(count, pieces, weights):
+    """The weights of ``count`` logits at the nodes around that below them."""
+    rests = weights[TAPS]
     for tap in range(pieces.shape[1]):
         of_tap = weights[tap]
-        for i in range(rests.shape[0]):
+        for i in range(count):
             weight = pieces[DEGREE, tap]
             for power in range(DEGREE - 1, -1, -1):
                 weight = weight * rests[i] + pieces[power, tap]
             of_tap[i] = weight
-
-
-@compiled
-def locate(logit, lowest, scale):
-    """The node at or below a logit, and how far the logit lies above it, in [0, 1)."""
-    position = (np.float64(logit) - lowest) * scale
-    node = np.int64(position)
-    return node, np.float32(position - node)

@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmkendall.functional.backends.numba_loops.basics import compiled, entry
-from mmkendall.functional.backends.numba_loops.order import argsort, concordant_pairs
-
-
-@compiled(fastmath=False)
-def _sort_both(x, y, order, sorted_x, sorted_y):
-    """The logits as ``x`` ascends, those tied in it as they come."""
-    argsort(x, order, sorted_x)
-    for i in range(x.shape[0]):
-        sorted_y[i] = y[order[i]]
+from mmkendall.functional.backends.numba_loops.order import concordant_pairs, sort_both
 
 
 @compiled(fastmath=False)
@@ -44,10 +36,10 @@ def tau_b_rows(preds_S, preds_T, rows, tau):
             tau[row] = np.nan
             continue
         # Sorts are stable: ties in s come as t ascends, and then ties in t as s ascends.
-        _sort_both(preds_T[row], preds_S[row], order, other_t, other_s)
-        _sort_both(other_s, other_t, order, s, t)
+        sort_both(preds_T[row], preds_S[row], order, other_t, other_s)
+        sort_both(other_s, other_t, order, s, t)
         tied_S, _ = _tied_pairs(s, t)
-        _sort_both(t, s, order, other_t, other_s)
+        sort_both(t, s, order, other_t, other_s)
         tied_T, tied_both = _tied_pairs(other_t, other_s)
         score = 2 * concordant_pairs(order) - pairs - tied_S - tied_T + tied_both
         tau[row] = score / (np.sqrt(pairs - tied_S) * np.sqrt(pairs - tied_T))
