@@ -21,7 +21,10 @@ MAY_IMPORT = {
     'datasets': {'datasets', 'compat', *SHARED},
     'evaluation': {'evaluation', 'functional', 'compat', *SHARED},
     'engine': {'engine', 'evaluation', 'models', 'functional', 'compat', *SHARED},
-    'studies': {'studies', 'engine', 'evaluation', 'models', 'compat', 'version', *SHARED},
+    'studies': {
+        *('studies', 'engine', 'evaluation', 'datasets', 'models', 'compat', 'version'),
+        *SHARED,
+    },
 }
 
 
