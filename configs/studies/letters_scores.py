@@ -1,6 +1,6 @@
 # Which loss takes which teacher: logits, logits of another scale or bent, an order alone, the
-# first five classes alone, and heads that are no softmax network. Letters; one network, whose
-# scores and features all teachers are made of.
+# first five classes alone, and the votes of a forest. Letters; one network, whose scores and
+# features all teachers are made of.
 PAIR = '../letters/kd_logits_convnet_lenet_1xb128_letters.py'
 
 scores_of = {
@@ -10,7 +10,6 @@ scores_of = {
     'five wild classes': dict(type='outliers', count=5, size=5.0),
     'order alone': dict(type='order'),
     'first five alone': [dict(type='top', k=5), dict(type='order')],
-    'margins of an SVM': dict(type='svc'),
     'votes of a forest': dict(type='forest'),
 }
 teachers = {'ConvNet': dict(config='../letters/convnet_1xb128_letters.py')}

@@ -1,6 +1,7 @@
 # One teacher that was trained with smoothed labels, one that is the mean of two networks of which
-# one has logits four times as wide, cosines and distances to prototypes of one's features, and a
-# student that lags further behind. Letters; each arm is tuned for each case on the validation set.
+# one has logits four times as wide, cosines, distances to prototypes and margins of an SVM on one's
+# features, and a student that lags further behind. Letters; each arm is tuned for each case on the
+# validation set.
 PAIR = '../letters/kd_logits_convnet_lenet_1xb128_letters.py'
 cached = dict(model=dict(teacher_logits='written by the study'))
 convnet = dict(config='../letters/convnet_1xb128_letters.py')
@@ -26,12 +27,14 @@ study = dict(
         ),
         'cosines': dict(of='ConvNet', by=dict(type='cosine')),
         'distances': dict(of='ConvNet', by=dict(type='prototypes')),
+        'margins of an SVM': dict(of='ConvNet', by=dict(type='svc')),
     },
     cases={
         'label-smoothed': dict(teacher='label-smoothed'),
         'ensemble': dict(teacher='ensemble'),
         'cosines': dict(teacher='cosines'),
         'distances': dict(teacher='distances'),
+        'margins of an SVM': dict(teacher='margins of an SVM'),
         'MLP student': dict(teacher='ConvNet', change=dict(model=dict(architecture=small))),
     },
     # Half as many epochs as the config has: twice as many trainings in the same time.
