@@ -1,7 +1,7 @@
 # One teacher that was trained with smoothed labels, one that is the mean of two networks of which
-# one has logits four times as wide, cosines, distances to prototypes and margins of an SVM on one's
-# features, and a student that lags further behind. Letters; each arm is tuned for each case on the
-# validation set.
+# one has logits four times as wide, cosines, distances to prototypes and margins of an SVM on the
+# features of one, and a student that lags further behind. Letters; each arm is tuned for each case
+# on the validation set.
 PAIR = '../letters/kd_logits_convnet_lenet_1xb128_letters.py'
 cached = dict(model=dict(teacher_logits='written by the study'))
 convnet = dict(config='../letters/convnet_1xb128_letters.py')
