@@ -274,8 +274,16 @@ def study_tables(folder, differences: dict[str, float]) -> None:
     write_csv(
         folder / 'differences.csv',
         [
-            {'case': case, 'arm': 'rank', 'rival': 'KD', 'measure': 'top1', 'mean': value}
+            {
+                'case': case,
+                'arm': 'rank',
+                'rival': 'KD',
+                'measure': 'top1',
+                'over': over,
+                'mean': value,
+            }
             for case, value in differences.items()
+            for over in ('seeds', 'seeds and groups')
         ],
     )
 

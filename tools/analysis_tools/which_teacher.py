@@ -54,8 +54,9 @@ def cases(folders: list[Path], arm: str, rival: str) -> list[dict[str, Any]]:
         teachers = {row['case']: row for row in table(folder / 'teachers.csv')}
         for row in table(folder / 'differences.csv'):
             arms.add((row['arm'], row['rival']))
-            wanted = (row['arm'], row['rival'], row['measure']) == (arm, rival, 'top1')
-            if not wanted or row['case'] not in teachers:
+            # A case has a row for each kind of interval around the same difference.
+            key = row['arm'], row['rival'], row['measure'], row['over']
+            if key != (arm, rival, 'top1', 'seeds') or row['case'] not in teachers:
                 continue
             values = {name: float(teachers[row['case']][name]) for name in PROPERTIES}
             found.append({'case': row['case'], 'difference': float(row['mean']), **values})
@@ -108,12 +109,12 @@ def draw(found: list[dict[str, Any]], rows: list[dict[str, Any]], arm: str, riva
                 textcoords='offset points', xytext=(4, 3), fontsize=7,
             )  # fmt: skip
         place.axhline(0, color='0.5', linewidth=0.8)
-        place.set_xscale('symlog')
+        place.margins(0.12)
         place.set_xlabel(f'{row["property"]}\n(Spearman {row["spearman"]:+.2f})')
     axes[0].set_ylabel(f'{arm}\nless {rival}, points of top-1')
     figure.suptitle(
-        '  '.join(f'{number} {case["case"]}' for number, case in enumerate(found, 1)),
-        fontsize=6, wrap=True,
+        ',  '.join(f'{number} {case["case"]}' for number, case in enumerate(found, 1)),
+        fontsize=7, wrap=True,
     )  # fmt: skip
     return figure
 
