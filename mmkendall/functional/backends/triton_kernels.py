@@ -629,7 +629,8 @@ def finish(
         if size < num_classes:
             place = tl.load(places + at, mask=valid, other=-1)
         counts = valid & (place >= 0)
-        has_pair = counts & (kind < NO_PAIR)
+        # Not of a comparison with the kind alone: an interpreter makes no mask of that.
+        has_pair = counts & (place < tl.where(kind < NO_PAIR, num_classes, 0))
         place = tl.maximum(place, 0)
         slopes = tl.zeros([BLOCK], tl.float64)
         for share in range(0, num_shares):
