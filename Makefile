@@ -177,7 +177,7 @@ test-det: $(DET_READY) ## Build mmcv's operators once, run the tests of detectio
 	OMP_NUM_THREADS=1 $(DET_BIN)/python -m pytest -n $(WORKERS) tests/test_detection
 	OMP_NUM_THREADS=1 $(DET_BIN)/python -m pytest -n $(WORKERS) tests/test_configs -k pvt
 
-# `make bench BENCH_DIR=docs/benchmarks` is how docs/benchmarks.md came about.
+# `make bench BENCH= BENCH_DIR=docs/benchmarks`, all cases, is how docs/benchmarks.md comes about.
 bench: $(READY) ## Measure speed, memory, scaling and the share of a training step (short form)
 	for script in rank_loss_speed class_scaling training_step_share tau_speed loss_costs \
 	    linear_head; do \
