@@ -77,3 +77,16 @@ def test_no_module_is_imported_in_a_circle():
     }
     assert sum(map(len, graph.values())) > 100
     TopologicalSorter(graph).prepare()  # Raises CycleError, which names the circle.
+
+
+def test_no_instructions_by_hand():
+    """The loops are what a reader of Python and of Numba's documentation follows."""
+    named = {
+        name
+        for tree in MODULES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in [getattr(node, 'module', None), *(each.name for each in node.names)]
+    }
+    assert 'numba' in named
+    assert not [name for name in named if name and name.startswith('llvmlite')]

@@ -9,9 +9,8 @@ from pathlib import Path
 from types import FunctionType
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import overload
 
 FASTMATH = {'contract', 'reassoc', 'arcp', 'nsz'}
 EXACT_ORDER = {'contract', 'nsz'}
@@ -63,37 +62,45 @@ def entry(function=None, *, fastmath=FASTMATH):
         return compiled(function, fastmath=fastmath, is_entry=True)
 
 
-# Adding it to a float32 rounds that to an integer and leaves the integer in the low bits.
+def exp2(x):
+    """``2**x - 1`` and ``2**x`` for -1000 < x < 1000 (float64) or -120 < x < 120 (float32)."""
+
+
+def _series(order):
+    return tuple(math.log(2) ** n / math.factorial(n) for n in range(1, order + 1))
+
+
+A1, A2, A3, A4, A5, A6, A7 = (np.float32(a) for a in _series(7))
+B1, B2, B3, B4, B5, B6, B7, B8, B9, B10, B11, B12, B13, B14 = _series(14)
+# Adding it rounds to an integer and leaves that integer in the low bits.
 ROUND_32 = np.float32(1.5 * 2**23)
+ROUND_64 = np.float64(1.5 * 2**52)
 
 
-@intrinsic
-def exp2(typing, x):
-    """``2**x - 1`` and ``2**x`` for -1000 < x < 1000 (float64) or -120 < x < 120 (float32).
+@overload(exp2, jit_options={'fastmath': EXACT_ORDER})
+def _overload_exp2(x):
+    if x == types.float32:
 
-    In LLVM's own instructions, where no option of the caller can change the order.
-    """
-    bits, bias, order = (23, 127, 7) if x == types.float32 else (52, 1023, 14)
+        def impl(x):
+            rounded = x + ROUND_32
+            f = x - (rounded - ROUND_32)
+            bits = (np.float32(rounded).view(np.int32) << np.int32(23)) + np.int32(127 << 23)
+            power = np.int32(bits).view(np.float32)
+            series = f * (A1 + f * (A2 + f * (A3 + f * (A4 + f * (A5 + f * (A6 + f * A7))))))
+            return power * series + (power - np.float32(1)), power * series + power
 
-    def instructions(context, builder, signature, arguments):
-        real, whole = arguments[0].type, ir.IntType(x.bitwidth)
-        add, subtract, multiply = (
-            functools.partial(getattr(builder, name), flags=sorted(EXACT_ORDER))
-            for name in ('fadd', 'fsub', 'fmul')
-        )
-        shift = real(1.5 * 2**bits)
-        rounded = add(arguments[0], shift)
-        f = subtract(arguments[0], subtract(rounded, shift))
-        power = builder.shl(builder.bitcast(rounded, whole), whole(bits))
-        power = builder.bitcast(builder.add(power, whole(bias << bits)), real)
-        series = real(0.0)
-        for n in range(order, 0, -1):
-            series = multiply(f, add(real(math.log(2) ** n / math.factorial(n)), series))
-        less_one = add(multiply(power, series), subtract(power, real(1.0)))
-        both = less_one, add(multiply(power, series), power)
-        return context.make_tuple(builder, signature.return_type, both)
+        return impl
 
-    return types.UniTuple(x, 2)(x), instructions
+    def impl(x):
+        rounded = x + ROUND_64
+        f = x - (rounded - ROUND_64)
+        bits = (np.float64(rounded).view(np.int64) << np.int64(52)) + np.int64(1023 << 52)
+        power = np.int64(bits).view(np.float64)
+        high = B8 + f * (B9 + f * (B10 + f * (B11 + f * (B12 + f * (B13 + f * B14)))))
+        low = B1 + f * (B2 + f * (B3 + f * (B4 + f * (B5 + f * (B6 + f * (B7 + f * high))))))
+        return power * (f * low) + (power - 1.0), power * (f * low) + power
+
+    return impl
 
 
 @compiled
