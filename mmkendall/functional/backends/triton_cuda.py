@@ -50,8 +50,6 @@ MIN_BLOCKS = 32
 MAX_BLOCKS = 128
 # A float32 accumulator takes this many columns in `all_pairs`.
 MAX_COLUMNS = 16_384
-# As in `triton_kernels`.
-SAMPLES = 1024
 
 
 @functools.cache
@@ -186,26 +184,12 @@ def _dense(
 
     num_rows, num_classes = preds_S.shape
     blocks, block_size, shares = _circle(num_rows, num_classes)
-    nodes = preds_S.new_empty(3, num_rows, num_classes)
-    places, about = _places(preds_S)
+    nodes, places, about = _prepare(preds_S, preds_T, steepness, surrogate)
     totals = preds_S.new_empty(num_rows, blocks * shares, dtype=torch.float64)
     rows = columns = totals  # not used without a gradient
     if need_grad:
         rows = preds_S.new_empty(shares, num_rows, num_classes)
         columns = preds_S.new_empty(num_rows, blocks, blocks // 2 + 1, block_size)
-    kernels.prepare[(num_rows,)](
-        preds_S,
-        preds_T,
-        nodes,
-        places,
-        about,
-        steepness,
-        num_classes,
-        SURROGATE=surrogate,
-        SORTS=False,
-        **_rowwise(num_classes, 512),
-        **_build(preds_S),
-    )
     kernels.all_pairs[(num_rows, blocks, shares)](
         nodes,
         about,
@@ -226,10 +210,37 @@ def _dense(
 
 def _places(preds: Tensor) -> tuple[Tensor, Tensor]:
     """What the first kernel says of the classes and of the samples; see ``triton_kernels``."""
+    from mmkendall.functional.backends import triton_kernels as kernels
+
     num_rows = preds.shape[0]
     places = torch.empty_like(preds, dtype=torch.int32)
-    about = preds.new_empty(2 * num_rows + -(-num_rows // SAMPLES), dtype=torch.int32)
-    return places, about
+    counts = -(-num_rows // kernels.SAMPLES.value)
+    return places, preds.new_empty(2 * num_rows + counts, dtype=torch.int32)
+
+
+def _prepare(
+    preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str, sorts: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The classes that count as they are compared, or sorted next, and what ``_places`` holds."""
+    from mmkendall.functional.backends import triton_kernels as kernels
+
+    num_rows, num_classes = preds_S.shape
+    nodes = preds_S.new_empty(2 if sorts else 3, num_rows, num_classes)
+    places, about = _places(preds_S)
+    kernels.prepare[(num_rows,)](
+        preds_S,
+        preds_T,
+        nodes,
+        places,
+        about,
+        steepness,
+        num_classes,
+        SURROGATE=surrogate,
+        SORTS=sorts,
+        **_rowwise(num_classes, 512),
+        **_build(preds_S),
+    )
+    return nodes, places, about
 
 
 def _window(
@@ -251,9 +262,9 @@ def _window(
     totals = preds_S.new_empty(num_rows, grid[1] * grid[2], dtype=torch.float64)
     ranks = torch.empty_like(preds_S, dtype=torch.int32)
     rows = preds_S.new_empty(grid[2], num_rows, num_classes) if need_grad else totals
-    places, about = _places(preds_S)
     sorts = 2 if compute_value else 1
     if num_classes <= SORTED_CLASSES:
+        places, about = _places(preds_S)
         finite_T = torch.empty_like(preds_T)
         ascending = preds_S.new_empty(sorts, num_rows, num_classes)
         order = torch.empty_like(ascending, dtype=torch.int32)
@@ -272,20 +283,7 @@ def _window(
         )
         by_logit = [(ascending, order), (ascending[-1], order[-1])]  # the first begin them
     else:
-        nodes = preds_S.new_empty(2, num_rows, num_classes)
-        kernels.prepare[(num_rows,)](
-            preds_S,
-            preds_T,
-            nodes,
-            places,
-            about,
-            steepness,
-            num_classes,
-            SURROGATE=surrogate,
-            SORTS=True,
-            **_rowwise(num_classes, 512),
-            **_build(preds_S),
-        )
+        nodes, places, about = _prepare(preds_S, preds_T, steepness, surrogate, sorts=True)
         finite_T = nodes[1]
         by_logit = [preds.sort(dim=1) for preds in nodes[:sorts]]
     kernels.near_pairs[grid](

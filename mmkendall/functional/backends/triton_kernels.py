@@ -31,8 +31,9 @@ DIFFERENCES: tl.constexpr = tl.constexpr(0)
 RATIOS: tl.constexpr = tl.constexpr(1)
 NO_PAIR: tl.constexpr = tl.constexpr(2)
 NOT_FINITE: tl.constexpr = tl.constexpr(3)
-# tanh is 1 from here on.
-SATURATED: tl.constexpr = tl.constexpr(20.0)
+# How far below all others, in units of 1 / k, a class is that the teacher alone has at minus
+# infinity: tanh is 1 from here on.
+LAST_BELOW: tl.constexpr = tl.constexpr(20.0)
 LOWEST: tl.constexpr = tl.constexpr(-3.4028234663852886e38)
 # So many samples are counted by one program.
 SAMPLES: tl.constexpr = tl.constexpr(1024)
@@ -145,7 +146,7 @@ def _last(least_T, steepness):
 
     The second term keeps the distance where rounding would take the first away.
     """
-    last = least_T - SATURATED / steepness - 32 * 1.1920929e-7 * tl.abs(least_T)
+    last = least_T - LAST_BELOW / steepness - 32 * 1.1920929e-7 * tl.abs(least_T)
     return tl.maximum(last, LOWEST)
 
 
