@@ -329,7 +329,8 @@ def step_share(device: str) -> list[Row]:
             scaler = newer('cuda') if newer else torch.cuda.amp.GradScaler()
         dtype = torch.float16 if device == 'cuda' else torch.bfloat16
 
-        preds_T = draw(batch, classes, device)[1]
+        preds_S, preds_T = draw(batch, classes, device)
+        preds_S.requires_grad_()
 
         def train(
             steepness=None, network=network, images=images, labels=labels, optimizer=optimizer,
@@ -347,8 +348,6 @@ def step_share(device: str) -> list[Row]:
             scaler.step(optimizer)
             scaler.update()
 
-        preds_S, _ = draw(batch, classes, device)
-        preds_S.requires_grad_()
         for steepness in (1.0, 100.0):
             alone = timed(
                 lambda s=preds_S, t=preds_T, k=steepness: kendall_rank_loss(
@@ -356,23 +355,16 @@ def step_share(device: str) -> list[Row]:
                 ).backward(),
                 device,
             )
+            plain, with_loss = [], []
             # By turns, so that a device that slows down does so for both.
-            whole, with_loss = (
-                statistics.median(times)
-                for times in zip(
-                    *[
-                        (
-                            timed(train, device, 0.3),
-                            timed(lambda k=steepness: train(k), device, 0.3),
-                        )
-                        for _ in range(5 if device == 'cuda' else 1)
-                    ],
-                    strict=True,
-                )
-            )
+            for _ in range(5 if device == 'cuda' else 1):
+                plain.append(timed(train, device, 0.3))
+                with_loss.append(timed(lambda k=steepness: train(k), device, 0.3))
+            whole = statistics.median(plain)
+            added = statistics.median(with_loss) - whole
             for subject, seconds in (
                 ('alone, beside a ResNet-18 step', alone),
-                ('added to a ResNet-18 step', with_loss - whole),
+                ('added to a ResNet-18 step', added),
             ):
                 rows.append(
                     {
