@@ -264,10 +264,10 @@ def main() -> int:
         print(f'benchmark.py: error: {error}', file=sys.stderr)
         return 1 if isinstance(error, FailedTasksError) else 2
     results = Results(study, trainings)
-    results.write(out)
+    tables = results.write(out)
     write_report(results, out, f'python tools/benchmark.py {shlex.quote(args.study)}')
     show(results, console)
-    for name in ('runs.csv', 'arms.csv', 'differences.csv', 'report.md', 'report.html'):
+    for name in (*tables, 'report.md', 'report.html'):
         console.print(f'Wrote {out / name}', soft_wrap=True, highlight=False)
     return 0
 

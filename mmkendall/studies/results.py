@@ -273,17 +273,20 @@ class Results:
                 )
         return rows
 
-    def write(self, folder: Path) -> None:
-        """Writes the tables."""
+    def write(self, folder: Path) -> list[str]:
+        """Writes the tables, that of the teachers where there are any, and returns their names."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, rows in (
-            ('runs', self.run_rows()),
-            ('arms', self.arm_rows()),
-            ('differences', self.difference_rows()),
-            ('teachers', self.teacher_rows()),
-        ):
-            if rows:
-                write_csv(folder / f'{name}.csv', rows)
+        tables = {
+            'runs.csv': self.run_rows(),
+            'arms.csv': self.arm_rows(),
+            'differences.csv': self.difference_rows(),
+        }
+        teachers = self.teacher_rows()
+        if teachers:
+            tables['teachers.csv'] = teachers
+        for name, rows in tables.items():
+            write_csv(folder / name, rows)
+        return list(tables)
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -357,13 +357,8 @@ def teach(cfg: Config, task: dict, folder: Path) -> dict[str, Any]:
         'cached': task['cached'],
         'classes': classes,
         'sources': sources,
-        'spread': float(np.std(_finite_rows(said['val']['scores']), axis=1).mean()),
         **{f'{split}_top1': _top1(array) for split, array in said.items()},
     }
-
-
-def _finite_rows(scores: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(scores), scores, scores[np.isfinite(scores)].min())
 
 
 def _top1(array: dict[str, np.ndarray]) -> float:
