@@ -359,7 +359,7 @@ def test_rows_without_spread_among_others(backend, surrogate):
 
 
 def seconds_of(backend, student, teacher, surrogate, **options):
-    """Processor seconds of the shorter of two calls with their backward, after one that compiles."""
+    """Processor seconds of the shorter of two calls and backwards, after one that compiles."""
     times = []
     for _ in range(3):
         preds = student.clone().requires_grad_()
