@@ -41,7 +41,7 @@ from torch import Tensor
 from mmkendall.functional.backends.compiling import FirstCalls, ready
 from mmkendall.functional.backends.flat import in_parts
 
-# In the order of the codes in numba_loops.choice.
+# In the order of the codes in numba_choice.
 ALGORITHMS = ('dense', 'window', 'grid')
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
@@ -55,7 +55,7 @@ MIN_FLAT_CLASSES = 2000
 def _import_problem() -> str | None:
     """Why the compiled loops can't be had. Numba and NumPy are imported at first use."""
     try:
-        from mmkendall.functional.backends.numba_loops import choice  # noqa: F401
+        from mmkendall.functional.backends import numba_choice  # noqa: F401
     except Exception as error:  # Numba raises its own kinds when NumPy is too new for it.
         return f'Numba cannot be imported ({error}); pip install numba'
     return None
@@ -109,7 +109,7 @@ def rank_loss(
     Raises:
         ValueError: an algorithm that isn't known or can't take a row of this input.
     """
-    from mmkendall.functional.backends.numba_loops import choice
+    from mmkendall.functional.backends import numba_choice
 
     if algorithm != 'auto' and algorithm not in ALGORITHMS:
         raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
@@ -129,14 +129,16 @@ def rank_loss(
     results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
     codes, found = None, [0]
-    seconds = num_rows * num_classes**2 * choice.SECONDS_PER_PAIR
+    seconds = num_rows * num_classes**2 * numba_choice.SECONDS_PER_PAIR
     if algorithm != 'auto' or num_classes > MAX_DENSE_CLASSES or surrogate == 'logistic':
         forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
-        codes, seconds = choice.choose_algorithms(*data, steepness, surrogate, forced)
-        found = sorted(set(codes.tolist()))
+        codes, seconds = numba_choice.choose_algorithms(*data, steepness, surrogate, forced)
+        found = sorted(set(codes))
     try:
         for code in found:
-            rows = _all_rows(num_rows) if len(found) == 1 else (codes == code).nonzero()[0]
+            rows = _all_rows(num_rows)
+            if len(found) > 1:
+                rows = rows[[own == code for own in codes]]
             if code == -2:
                 raise ValueError(f'algorithm {algorithm!r} cannot take this input: see {__name__}')
             if code == -1:  # A NaN or an infinity.
