@@ -13,8 +13,11 @@ small = dict(backbone=dict(_delete_=True, type='mmkendall.MLP'), head=dict(in_ch
 zscore = dict(type='mmkendall.LogitStandardization')
 normal = dict(type='mmkendall.OrderScores', spread=4.0)
 kd = dict(type='mmkendall.KDLoss', loss_weight=0.9)
-rank = dict(type='mmkendall.KendallRankLoss', steepness=10.0)
-temperatures = {'kd.temperature_S': [1.0, 4.0, 16.0]}
+rank = dict(type='mmkendall.KendallRankLoss', steepness=10.0, loss_weight=5.0)
+listmle = dict(type='mmkendall.ListMLELoss', topk=20)
+temperatures = {'kd.temperature_S': [1.0, 4.0, 16.0, 64.0]}
+# Whose scores are logits, so that KL and the ranking loss may stand side by side.
+logits = ['label-smoothed', 'ensemble', 'MLP student']
 
 study = dict(
     about='Does an order-based loss help with other networks for a teacher or a student?',
@@ -60,15 +63,22 @@ study = dict(
         'KD + ranking': dict(
             config=PAIR,
             change=cached,
-            terms=dict(own=1.0, kd=kd, rank=dict(**rank, loss_weight=5.0)),
+            terms=dict(own=1.0, kd=kd, rank=rank),
             grid=temperatures,
             beside='KD',
+            cases=logits,
         ),
         'CE + ranking': dict(
             config=PAIR,
             change=cached,
-            terms=dict(own=1.0, rank=rank),
-            grid={'rank.loss_weight': [5.0, 20.0]},
+            terms=dict(own=1.0, rank=dict(**rank, surrogate='hard_teacher')),
+            grid={'rank.steepness': [3.0, 10.0]},
+        ),
+        'CE + ListMLE': dict(
+            config=PAIR,
+            change=cached,
+            terms=dict(own=1.0, listmle=listmle),
+            grid={'listmle.loss_weight': [0.3, 1.0]},
         ),
     },
     seeds=[1, 2, 3],

@@ -17,8 +17,6 @@ from mmengine.evaluator import Evaluator
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, FUNCTIONS, MODELS, DefaultScope
 
-from mmkendall.datasets.glyphs import kanji, letters, write_folder
-
 from ..conftest import REPOSITORY, needs_mmdet
 
 FOLDER = REPOSITORY / 'configs'
@@ -62,24 +60,6 @@ def build_model(cfg: Config) -> torch.nn.Module:
         else:  # mmrazor takes a network as well as the config of one.
             config[role] = built_once(role, config[role].to_dict())
     return MODELS.build(config)
-
-
-@pytest.fixture(scope='module')
-def in_memory(tmp_path_factory) -> str:
-    """Noise in the files of the letters and of the kanji, one face for each split."""
-    folder = tmp_path_factory.mktemp('glyphs')
-    rng = np.random.default_rng(0)
-    for name, classes in (('letters', letters()), ('kanji', kanji())):
-        faces = {split: [dict(group=0)] for split in ('train', 'val', 'test')}
-        arrays = {
-            split: rng.integers(0, 255, (1, len(classes), 1, 32, 32), dtype=np.uint8)
-            for split in faces
-        }
-        meta = dict(
-            classes=classes, transfer_classes=[], faces=faces, options=dict(seed=0), parts={}
-        )
-        write_folder(folder / name, arrays, meta)
-    return str(folder)
 
 
 @pytest.fixture(scope='module')
