@@ -28,10 +28,8 @@ from tests.test_functional.test_classes import row_definition, rows_with_gaps
 SURROGATES = triton_cuda.SURROGATES
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 CASES = [
-    (surrogate, algorithm)
-    for surrogate in SURROGATES
-    for algorithm in ('dense', 'window')
-    if (surrogate, algorithm) != ('diffkendall', 'window')
+    *((surrogate, 'dense') for surrogate in SURROGATES),
+    *((surrogate, 'window') for surrogate in triton_cuda.WINDOW_SURROGATES),
 ]
 
 SORTED_CLASSES = triton_cuda.SORTED_CLASSES
@@ -54,7 +52,8 @@ def check(preds_S, preds_T, steepness, surrogate, algorithm):
         preds_S, preds_T, steepness, surrogate, True, algorithm=algorithm
     )
     expected, expected_grad = definition(preds_S, preds_T, steepness, surrogate)
-    assert (losses - expected).abs().max() <= 1e-6
+    # A value that is above 2, as that of 'logistic' may be, is as near as 5e-7 of itself.
+    assert ((losses - expected).abs() / (expected / 2).clamp(min=1)).max() <= 1e-6
     # Beside its norm: a gradient below 1e-12 of its bound 2k / C is as good as none.
     bound = 1e-5 * expected_grad.norm() + 1e-12 * steepness / preds_S.shape[1]
     assert (grad - expected_grad).norm() <= bound

@@ -63,5 +63,6 @@ def test_algorithms_are_checked():
     rows = torch.zeros(2, 3)
     with pytest.raises(ValueError, match='algorithm must be one of'):
         triton_cuda.rank_loss(rows, rows, 1.0, 'product', True, algorithm='fast')
-    with pytest.raises(ValueError, match='diffkendall'):
-        triton_cuda.rank_loss(rows, rows, 1.0, 'diffkendall', True, algorithm='window')
+    for surrogate in ('diffkendall', 'logistic'):
+        with pytest.raises(ValueError, match=surrogate):
+            triton_cuda.rank_loss(rows, rows, 1.0, surrogate, True, algorithm='window')

@@ -4,8 +4,8 @@ What counts is how many pairs of classes, or nodes of a grid, each of them looks
 below say how many pairs a class or a node is worth; the benchmark of class scaling shows how far
 the choice is from the best on the machine where it runs.
 
-Plain Python: what is done once a row is not worth compiling, and NumPy's own code, which a training
-step has driven out of the cache, takes longer to come back than all of this.
+Plain Python: what is done once a row is not worth compiling, and NumPy's own code, which a
+training step has driven out of the cache, takes longer to come back than all of this.
 """
 
 from __future__ import annotations

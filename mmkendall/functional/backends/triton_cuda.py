@@ -11,7 +11,8 @@ cost more than the loss.
     ratio of exponentials that are computed once for a class; the others take an exponential for
     each pair. The choice is made on the device, for each sample.
 ``window``
-    For many classes and a large steepness, not for DiffKendall's surrogate. The classes are sorted
+    For many classes and a large steepness, where tanh saturates: not for DiffKendall's surrogate
+    nor the logistic one. The classes are sorted
     by student: the gradient needs only the pairs within 9 / steepness of each other, the rest are
     saturated to float32. Sorted by teacher, the value of these is a count of signs.
 
@@ -29,10 +30,12 @@ import torch
 from torch import Tensor
 
 COUNTS_CLASSES = True
-# The others are left to torch operations.
-SURROGATES = ('product', 'diffkendall', 'hard_teacher')
+SURROGATES = ('product', 'diffkendall', 'hard_teacher', 'logistic')
 MAX_CLASSES = 262_144
+# Torch operations take the logistic surrogate by sorting, with less work than all pairs of more.
+MAX_LOGISTIC_CLASSES = 4096
 ALGORITHMS = ('auto', 'dense', 'window')
+WINDOW_SURROGATES = ('product', 'hard_teacher')
 # Classes and steepness from which the window pays for its two sorts, by the instructions that a
 # pair takes and for logits of a standard deviation between 1 and 3.
 WINDOW_FROM = ((512, 16.0), (4096, 8.0))
@@ -65,24 +68,23 @@ def interpreted() -> bool:
 def unavailable(
     device: torch.device, dtype: torch.dtype, num_classes: int, surrogate: str
 ) -> str | None:
-    """Triton, a CUDA device, float32, a kernel's surrogate and not too many classes are needed."""
+    """Triton, a CUDA device, float32 and not too many classes are needed."""
     if not _installed():
         return 'Triton is not installed'
     if device.type != 'cuda' and not interpreted():
         return f'it needs logits on a CUDA device, not on {device.type}'
     if dtype != torch.float32:
         return 'it computes in float32'
-    if surrogate not in SURROGATES:
-        return f'it has no kernel for {surrogate!r}, which torch operations compute by sorting'
-    if num_classes > MAX_CLASSES:
-        return f'it takes {MAX_CLASSES} classes at most, not {num_classes}'
+    most = MAX_LOGISTIC_CLASSES if surrogate == 'logistic' else MAX_CLASSES
+    if num_classes > most:
+        return f'it takes {most} classes at most for {surrogate!r}, not {num_classes}'
     return None
 
 
 def part(num_classes: int, steepness: float, surrogate: str) -> str:
     """The algorithm that ``'auto'`` takes."""
     many = any(num_classes >= least[0] and steepness >= least[1] for least in WINDOW_FROM)
-    return 'window' if many and surrogate != 'diffkendall' else 'dense'
+    return 'window' if many and surrogate in WINDOW_SURROGATES else 'dense'
 
 
 def rank_loss(
@@ -101,12 +103,12 @@ def rank_loss(
         algorithm: ``'dense'``, ``'window'`` or, by classes and steepness, ``'auto'``.
 
     Raises:
-        ValueError: an unknown algorithm, or the window for DiffKendall's surrogate.
+        ValueError: an unknown algorithm, or the window for a surrogate that it does not serve.
     """
     if algorithm not in ALGORITHMS:
         raise ValueError(f'algorithm must be one of {ALGORITHMS}, got {algorithm!r}')
-    if algorithm == 'window' and surrogate == 'diffkendall':
-        raise ValueError("algorithm='window' does not serve surrogate='diffkendall'")
+    if algorithm == 'window' and surrogate not in WINDOW_SURROGATES:
+        raise ValueError(f"algorithm='window' does not serve surrogate={surrogate!r}")
     if algorithm == 'auto':
         algorithm = part(preds_S.shape[1], steepness, surrogate)
     with _on_device_of(preds_S):
@@ -205,7 +207,8 @@ def _dense(
     )
     found = totals, rows, columns, places, about
     circle = blocks, block_size
-    return _finish(preds_S, steepness, found, circle, need_grad, compute_value, average)
+    options = need_grad, compute_value, average
+    return _finish(preds_S, steepness, surrogate, found, circle, *options)
 
 
 def _places(preds: Tensor) -> tuple[Tensor, Tensor]:
@@ -313,12 +316,15 @@ def _window(
             **_build(preds_S),
         )
     found = totals, rows, rows, places, about
-    return _finish(preds_S, steepness, found, (0, 1), need_grad, compute_value, average)
+    circle = 0, 1
+    options = need_grad, compute_value, average
+    return _finish(preds_S, steepness, surrogate, found, circle, *options)
 
 
 def _finish(
     preds: Tensor,
     steepness: float,
+    surrogate: str,
     found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
     circle: tuple[int, int],
     need_grad: bool,
@@ -342,12 +348,13 @@ def _finish(
         places,
         about,
         # The gradient's -2k and the 4 of 1 - tanh^2, which the kernels leave out.
-        -8 * steepness,
+        (-2 if surrogate == 'logistic' else -8) * steepness,
         num_classes,
         totals.shape[1],
         rows.shape[0],
         *circle,
         NEED_GRAD=need_grad,
+        FROM=0.0 if surrogate == 'logistic' else 1.0,
         COMPUTE_VALUE=compute_value,
         AVERAGE=average,
         **options,

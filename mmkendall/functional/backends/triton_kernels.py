@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 
 TWO_LOG2_E: tl.constexpr = tl.constexpr(2.8853900817779268)
+LOG_2: tl.constexpr = tl.constexpr(0.6931471805599453)
 # 2 k log2(e) (s - centre) then stays within 44 binary digits, and the products of sums of such
 # exponentials, like their reciprocals, well within the range of float32.
 RATIO_RANGE: tl.constexpr = tl.constexpr(30.0)
@@ -141,6 +142,21 @@ def _by_difference(s_i, s_j, t_i, t_j, steepness, SURROGATE: tl.constexpr, PTX: 
 
 
 @triton.jit
+def _logistic(s_i, s_j, t_i, t_j, steepness, PTX: tl.constexpr):
+    """Minus log(1 + exp(-x)) and sign / (1 + exp(x)), with x = sign k (s_i - s_j).
+
+    The sign is the teacher's; where it ties two classes both are 0.
+    """
+    sign = _sign(t_i - t_j)
+    power = sign * (s_i - s_j) * (steepness * (TWO_LOG2_E / 2))
+    # Of minus the magnitude, which never overflows; the rest is a line.
+    small = _exp2(-tl.abs(power), PTX)
+    agreement = -LOG_2 * (tl.maximum(-power, 0.0) + tl.log2(1.0 + small))
+    slope = sign * tl.where(power > 0, small, 1.0) * _reciprocal(1.0 + small, PTX)
+    return tl.where(sign != 0, agreement, 0.0), slope
+
+
+@triton.jit
 def _last(least_T, steepness):
     """The logit of a class that only the teacher has at minus infinity, below ``least_T``.
 
@@ -210,7 +226,7 @@ def prepare(
     last = _last(least_T, steepness)
     most_T = tl.maximum(most_T, last)  # minus infinity if all are last
     least_T = tl.where(tl.sum(lasts, axis=0) > 0, last, least_T)
-    narrow = (SURROGATE != 'diffkendall') & (not SORTS)
+    narrow = (SURROGATE == 'product' or SURROGATE == 'hard_teacher') & (not SORTS)
     narrow &= steepness * (most_S - least_S) < RATIO_RANGE
     if SURROGATE == 'product':
         narrow &= steepness * (most_T - least_T) < RATIO_RANGE
@@ -291,7 +307,8 @@ def all_pairs(
     over i, by distance. With a = exp(2 k s), S = (a_i - a_j) / (a_i + a_j), and 1 - S^2 is
     4 a_i a_j / (a_i + a_j)^2; likewise T with b = exp(2 k t): no transcendental function for a
     pair. The two parts of b keep the relative precision of a small T, which the gradient is
-    proportional to. 4 k, the sign of a gradient and its number of pairs are left to ``finish``.
+    proportional to. 4 k, the sign of a gradient and its number of pairs are left to ``finish``,
+    for the logistic surrogate k.
     """
     sample = tl.program_id(0).to(tl.int64)
     row = sample * num_classes
@@ -306,7 +323,7 @@ def all_pairs(
     size = tl.load(about + tl.num_programs(0) + sample)
     no_s = tl.where(kind == RATIOS, NO_EXP_S, 0.0)
     no_t = tl.where(kind == RATIOS, NO_EXP_T, 0.0)
-    if SURROGATE == 'hard_teacher':
+    if SURROGATE == 'hard_teacher' or SURROGATE == 'logistic':
         no_t = float('nan')  # which has no sign
     distances = blocks // 2 + 1
     nearest, farthest = _share(0, distances, 1)
@@ -339,7 +356,14 @@ def all_pairs(
                 column = tl.zeros([BLOCK_J], tl.float32)
                 if NEED_GRAD and i > first_i:
                     column = tl.load(to_j, mask=valid_j, other=0.0)
-                if SURROGATE != 'diffkendall' and kind == RATIOS:
+                if SURROGATE == 'logistic':
+                    agreement, slope = _logistic(
+                        s_i, s_j[None, :], t_i, t_j[None, :], steepness, PTX
+                    )
+                    value = tl.sum(agreement, axis=0)
+                    slopes += slope
+                    column -= tl.sum(slope, axis=0)
+                elif SURROGATE != 'diffkendall' and kind == RATIOS:
                     sum_S = s_i + s_j[None, :]
                     if SURROGATE == 'product':
                         rest_j = tl.load(at_j + 2 * plane, mask=valid_j, other=0.0)
@@ -595,11 +619,14 @@ def finish(
     num_blocks,
     block_size,
     NEED_GRAD: tl.constexpr,
+    FROM: tl.constexpr,
     COMPUTE_VALUE: tl.constexpr,
     AVERAGE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """The losses (N,), or their mean, and the gradient (N, C) from what the programs found.
+
+    The loss of a sample is ``FROM`` less its total over its pairs.
 
     A program for a sample and a block of classes; ``columns`` where there are ``num_blocks``. The
     mean is over the samples that have a pair.
@@ -659,12 +686,12 @@ def finish(
                     sizes = tl.load(about + num_rows + each // num_parts, mask=is_part, other=0)
                     parts += tl.load(totals + each, mask=is_part, other=0.0) / _pairs(sizes)
                 found_all = tl.sum(parts, axis=0)
-                value = tl.where(with_pairs > 0, 1.0, 0.0) - found_all / divisor
+                value = tl.where(with_pairs > 0, FROM, 0.0) - found_all / divisor
                 if not COMPUTE_VALUE:
                     value = found_all - found_all
                 tl.store(losses, value.to(tl.float32))
         else:
             value = total - total
             if COMPUTE_VALUE:
-                value += tl.where(size > 1, 1.0, 0.0) - total / _pairs(size)
+                value += tl.where(size > 1, FROM, 0.0) - total / _pairs(size)
             tl.store(losses + sample, value.to(tl.float32))
