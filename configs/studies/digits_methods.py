@@ -2,11 +2,12 @@
 # It shows that all of them train; one seed orders no methods.
 PAIR = 'resnet18-w16_resnet18-w4_1xb64_digits.py'
 METHODS = ('kd', 'ctkd', 'dkd', 'mlkd', 'lskd', 'dist', 'wttm')
-# Losses on an order themselves, beside which no other is put.
+# Losses on an order or on differences themselves, beside which no other is put.
 ORDER_METHODS = {
     'mrkd': 'MRKD',
     'pld': 'PLD',
     'listmle': 'ListMLE',
+    'bild': 'BiLD',
     'kd-order': 'KD on OrderScores',
 }
 

@@ -5,6 +5,7 @@ RATE = 'optim_wrapper.optimizer.lr'
 STEEPNESS = 'model.distiller.rank_loss.steepness'
 MLKD = 'model.distiller.distill_losses.loss_mlkd'
 LISTMLE = 'model.distiller.distill_losses.loss_listmle.loss_weight'
+BILD = 'model.distiller.distill_losses.loss_bild.loss_weight'
 SPREAD = 'model.distiller.connectors.order.spread'
 
 held_out = dict(
@@ -45,6 +46,10 @@ for method in ('lskd', 'wttm'):
 for weight in (0.1, 0.3, 1.0, 3.0, 10.0):
     arms[f'ListMLE, weight {weight:g}'] = dict(
         config=f'../digits/listmle_logits_{PAIR}', change={LISTMLE: weight}
+    )
+for weight in (1.0, 3.0, 10.0, 30.0):
+    arms[f'BiLD, weight {weight:g}'] = dict(
+        config=f'../digits/bild_logits_{PAIR}', change={BILD: weight}
     )
 for spread in (2.0, 4.0, 8.0, 16.0, 32.0):
     arms[f'KD on OrderScores, spread {spread:g}'] = dict(

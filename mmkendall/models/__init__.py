@@ -15,6 +15,7 @@ from mmkendall.models.backbones import (
 )
 from mmkendall.models.connectors import LogitStandardization, OrderScores, SelectClasses
 from mmkendall.models.losses import (
+    BiLDLoss,
     CTKDLoss,
     DenseLogitLoss,
     DKDLoss,
@@ -29,6 +30,7 @@ from mmkendall.models.losses import (
 from mmkendall.models.necks import FirstToken
 
 __all__ = [
+    'BiLDLoss',
     'CTKDLoss',
     'CifarMobileNetV2',
     'CifarResNet',

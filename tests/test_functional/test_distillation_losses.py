@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from mmrazor.models.losses import DISTLoss, KLDivergence
 
 from mmkendall.functional import (
+    bild_loss,
     ctkd_loss,
     dist_loss,
     dkd_loss,
@@ -24,10 +25,11 @@ from mmkendall.functional import (
 SHAPES = [(1, 2), (5, 7), (8, 100)]
 LABELLED = (dkd_loss, pld_loss)
 LOSSES = (
-    *(ctkd_loss, dist_loss, dkd_loss, kd_loss, listmle_loss, mlkd_loss),
-    *(pearson_loss, pld_loss, wttm_loss),
+    *(bild_loss, ctkd_loss, dist_loss, dkd_loss, kd_loss, listmle_loss),
+    *(mlkd_loss, pearson_loss, pld_loss, wttm_loss),
 )
 MODULES = {
+    bild_loss: 'BiLDLoss',
     ctkd_loss: 'CTKDLoss',
     dkd_loss: 'DKDLoss',
     kd_loss: 'KDLoss',
@@ -334,6 +336,8 @@ def test_masked_classes_and_constant_rows_have_finite_gradients(function):
 @pytest.mark.parametrize(
     ('function', 'option'),
     [
+        (bild_loss, 'temperature'),
+        (bild_loss, 'topk'),
         (ctkd_loss, 'reversal'),
         (dist_loss, 'temperature'),
         (dist_loss, 'inter_weight'),

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmkendall.functional import listmle_loss, pld_loss, wttm_loss
+from mmkendall.functional import bild_loss, listmle_loss, pld_loss, wttm_loss
 
 INF = math.inf
-MASKED = (listmle_loss, pld_loss, wttm_loss)
+MASKED = (bild_loss, listmle_loss, pld_loss, wttm_loss)
 has_func = pytest.mark.skipif(not hasattr(torch, 'func'), reason='torch.func came with torch 2.0')
 
 
@@ -131,6 +131,57 @@ def test_wttm_equals_the_definition(batch):
         torch.testing.assert_close(
             found, torch.tensor(expected, dtype=torch.float64), rtol=1e-8, atol=1e-10
         )
+
+
+def bild_by_hand(student, teacher, temperature, topk):
+    """Both halves of the loss of a row, pair by pair."""
+    kept = [c for c in range(len(student)) if not student[c] == teacher[c] == -INF]
+    known = [c for c in kept if teacher[c] > -INF]
+    total = 0.0
+    for leader in (teacher, student):
+        taken = sorted(known, key=lambda c, leader=leader: -leader[c])[:topk]
+        pairs = list(itertools.combinations(taken, 2))
+        if len(kept) > 1 and pairs:
+            p, q = (
+                softmax(temperature)([row[i] - row[j] for i, j in pairs])
+                for row in (teacher, student)
+            )
+            total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+    return total
+
+
+@given(batch=batches(), temperature=st.sampled_from([1.0, 3.0]), topk=st.sampled_from([2, 5, 8]))
+def test_bild_equals_the_definition(batch, temperature, topk):
+    student, teacher, _ = batch
+    # Which of equal logits comes first is not said, and a softmax of hundreds leaves nothing.
+    teacher = teacher + 1e-3 * torch.arange(teacher.shape[1])
+    student, teacher = student / 4, teacher / 4
+    expected = [
+        bild_by_hand(*rows, temperature, topk)
+        for rows in zip(student.tolist(), teacher.tolist(), strict=True)
+    ]
+    found = bild_loss(student, teacher, temperature, topk, 'none')
+    torch.testing.assert_close(
+        found, torch.tensor(expected, dtype=torch.float64), rtol=1e-8, atol=1e-10
+    )
+    single = bild_loss(student.float(), teacher.float(), temperature, topk, 'none')
+    torch.testing.assert_close(single.double(), found, rtol=1e-4, atol=1e-4)
+
+
+def test_bild_teaches_the_leaders_alone():
+    """Gradients by differences, and none of a class that is among neither's highest."""
+    student, teacher = 3 * torch.randn(2, 3, 6, dtype=torch.float64)
+    teacher[1, 2] = student[2, 3] = teacher[2, 3] = -INF
+    student.requires_grad_()
+    teacher.requires_grad_()
+    torch.autograd.gradcheck(lambda s, t: bild_loss(s, t, topk=3), (student, teacher))
+    bild_loss(student, teacher, topk=2).backward()
+    taken = torch.zeros(3, 6, dtype=torch.bool)
+    for logits in (student, teacher):
+        known = logits.detach().masked_fill(teacher == -INF, -INF)
+        taken.scatter_(1, known.topk(2).indices, True)
+    assert ((student.grad != 0) <= taken).all()
+    assert bild_loss(teacher, teacher).item() == 0
 
 
 @pytest.mark.parametrize('labelled', [False, True])

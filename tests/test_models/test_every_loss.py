@@ -38,6 +38,7 @@ VARIANTS = [(name, {}) for name in losses.__all__] + [
     ('PLDLoss', dict(temperature=4.0, topk=3)),
     ('ListMLELoss', dict(topk=3, reduction='sum')),
     ('WTTMLoss', dict(temperature=1.0, reduction='sum')),
+    ('BiLDLoss', dict(topk=3, reduction='sum')),
     ('PearsonLoss', dict(intra_weight=0.0)),
     ('DenseLogitLoss', dict(num_positions=3)),
     ('DenseLogitLoss', dict(loss=dict(type='mmrazor.KLDivergence', tau=2))),
@@ -86,7 +87,8 @@ def test_no_rows_give_zero_and_finite_gradients(name, options, dtype):
 
 
 @pytest.mark.parametrize(
-    'name', ['KendallRankLoss', 'DKDLoss', 'KDLoss', 'ListMLELoss', 'PLDLoss', 'WTTMLoss']
+    'name',
+    ['KendallRankLoss', 'BiLDLoss', 'DKDLoss', 'KDLoss', 'ListMLELoss', 'PLDLoss', 'WTTMLoss'],
 )
 def test_no_rows_without_a_reduction(name):
     assert build(name, dict(reduction='none'))(*inputs(name, 0)).shape == (0,)

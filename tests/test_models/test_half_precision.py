@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmkendall.models import (
+    BiLDLoss,
     CTKDLoss,
     DKDLoss,
     ListMLELoss,
@@ -14,7 +15,10 @@ from mmkendall.models import (
 )
 
 LOSSES = [
-    kind() for kind in (CTKDLoss, DKDLoss, ListMLELoss, MLKDLoss, PearsonLoss, PLDLoss, WTTMLoss)
+    kind()
+    for kind in (
+        *(BiLDLoss, CTKDLoss, DKDLoss, ListMLELoss, MLKDLoss, PearsonLoss, PLDLoss, WTTMLoss),
+    )
 ]
 
 

@@ -10,7 +10,8 @@ for name in ('mmrazor', 'mmpretrain', 'mmcv', 'torchvision'):
 from mmengine.registry import MODELS
 import mmkendall.models
 for name in ('KendallRankLoss', 'KDLoss', 'DKDLoss', 'CTKDLoss', 'MLKDLoss', 'PLDLoss',
-             'ListMLELoss', 'WTTMLoss', 'PearsonLoss', 'LogitStandardization', 'OrderScores'):
+             'ListMLELoss', 'WTTMLoss', 'BiLDLoss', 'PearsonLoss', 'LogitStandardization',
+             'OrderScores'):
     MODELS.build(dict(type=f'mmkendall.{name}'))
 MODELS.build(dict(type='mmkendall.SelectClasses', classes=[1]))
 for name, missing in (('RankAugmentedDistiller', 'mmrazor'),

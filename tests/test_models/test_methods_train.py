@@ -27,10 +27,12 @@ METHODS = {
     'wttm': 'distill.loss_wttm',
     'mrkd': 'distill.loss_pearson',
     'pld': 'distill.loss_pld',
+    'listmle': 'distill.loss_listmle',
+    'bild': 'distill.loss_bild',
 }
 # Each without the ranking loss, and those with it that are no ranking themselves.
 VARIANTS = [(method, False) for method in METHODS] + [
-    (method, True) for method in METHODS if method not in ('mrkd', 'pld')
+    (method, True) for method in METHODS if method not in ('mrkd', 'pld', 'listmle', 'bild')
 ]
 
 

@@ -1,4 +1,4 @@
-"""PLD, ListMLE, WTTM and Pearson as a config names them; MRKD as its configs put it together."""
+"""PLD, ListMLE, WTTM, BiLD and Pearson as a config names them; MRKD as its configs make it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmkendall.functional import pld_loss
 from ..conftest import REPOSITORY
 
 DIGITS = 'resnet18-w16_resnet18-w4_1xb64_digits'
-NAMES = ('ListMLELoss', 'PLDLoss', 'PearsonLoss', 'WTTMLoss')
+NAMES = ('BiLDLoss', 'ListMLELoss', 'PLDLoss', 'PearsonLoss', 'WTTMLoss')
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -44,6 +44,7 @@ def test_weight_and_teacher(name):
         ('ListMLELoss', dict(reduction='batchmean'), 'reduction must be one of'),
         ('WTTMLoss', dict(temperature=math.inf), 'temperature must be positive'),
         ('WTTMLoss', dict(reduction='batchmean'), 'reduction must be one of'),
+        ('BiLDLoss', dict(topk=1), 'topk must be an integer of 2 at least'),
         ('PearsonLoss', dict(inter_weight=-1), 'inter_weight must be 0 at least'),
     ],
 )

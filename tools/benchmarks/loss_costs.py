@@ -13,6 +13,7 @@ from common import draw_logits, measure, measure_all, parse_arguments, save, sho
 from torch.nn import functional as F
 
 from mmkendall.functional import (
+    bild_loss,
     ctkd_loss,
     dist_loss,
     dkd_loss,
@@ -60,6 +61,7 @@ def dense(preds_S, preds_T, steepness):
         'mlkd_loss': lambda: mlkd_loss(preds_S, preds_T, num_views=1),
         'pld_loss': lambda: pld_loss(preds_S, preds_T, labels),
         'listmle_loss': lambda: listmle_loss(preds_S, preds_T),
+        'bild_loss': lambda: bild_loss(preds_S, preds_T),
         'wttm_loss': lambda: wttm_loss(preds_S, preds_T),
         'pearson_loss': lambda: pearson_loss(preds_S, preds_T),
     }

@@ -1,3 +1,4 @@
+from mmkendall.models.losses.bild_loss import BiLDLoss
 from mmkendall.models.losses.ctkd_loss import CTKDLoss
 from mmkendall.models.losses.dense_logit_loss import DenseLogitLoss
 from mmkendall.models.losses.dkd_loss import DKDLoss
@@ -10,6 +11,7 @@ from mmkendall.models.losses.pld_loss import PLDLoss
 from mmkendall.models.losses.wttm_loss import WTTMLoss
 
 __all__ = [
+    'BiLDLoss',
     'CTKDLoss',
     'DKDLoss',
     'DenseLogitLoss',

@@ -21,6 +21,7 @@ LOGIT_LOSSES = {
     'PLDLoss': ('preds_S', 'preds_T'),
     'ListMLELoss': ('preds_S', 'preds_T'),
     'WTTMLoss': ('preds_S', 'preds_T'),
+    'BiLDLoss': ('preds_S', 'preds_T'),
     'PearsonLoss': ('preds_S', 'preds_T'),
 }
 
