@@ -202,7 +202,9 @@ class KeepRecord(Hook):
         }  # fmt: skip
         runner.message_hub.update_info('study_record', self.record)
         if self.teacher is not None and runner.val_loop is not None:
-            runner.val_loop.evaluator.metrics.append(LikeTeacher(self.teacher))
+            like = LikeTeacher(self.teacher)
+            like.watch(head_of(runner))
+            runner.val_loop.evaluator.metrics.append(like)
 
     def before_train_epoch(self, runner: Runner) -> None:
         self.began = time.perf_counter()
@@ -290,8 +292,15 @@ def train_and_measure(cfg: Config, task: dict, folder: Path) -> dict[str, Any]:
 def predictions_of(runner: Runner, dataloader: dict) -> Predictions | None:
     """What the model says of a dataset, with the weights that a test would use."""
     keep = KeepPredictions()
-    TestLoop(runner, dataloader, [keep]).run()
+    with keep.watch(head_of(runner)):
+        TestLoop(runner, dataloader, [keep]).run()
     return keep.predictions
+
+
+def head_of(runner: Runner) -> torch.nn.Module:
+    """The student's head, or of a model that has none so called, the student."""
+    student = student_of(runner.model)
+    return getattr(student, 'head', student)
 
 
 def measured(

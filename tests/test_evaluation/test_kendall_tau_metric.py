@@ -12,6 +12,7 @@ from scipy.stats import kendalltau
 from mmkendall.class_names import ClassNamesError, class_names, compare_classes
 from mmkendall.compat.safe_loading import load_pickle
 from mmkendall.evaluation.metrics import KendallTau
+from mmkendall.warn_once import warn_once
 
 from ..processes import run_in_processes
 
@@ -38,6 +39,23 @@ def test_means_over_the_samples(tmp_path):
     assert result['kendall/tau_b_low'] == pytest.approx(sum(expected) / 5, abs=1e-6)
     with pytest.raises(ValueError, match=r'lacks sample 77'):
         metric.process({}, [{'sample_idx': 77, 'pred_score': scores['student'][0]}])
+
+
+def test_probabilities_that_underflowed_are_warned_of_once(tmp_path, monkeypatch):
+    rows = torch.tensor([[0.0, -1.0, -120.0, -130.0], [0.0, -1.0, -2.0, -130.0]])
+    samples = [{'sample_idx': i, 'pred_score': row.softmax(0)} for i, row in enumerate(rows)]
+    dump(samples, tmp_path / 'teacher.pkl')
+    said = []
+    warn_once.cache_clear()
+    monkeypatch.setattr('mmkendall.warn_once.print_log', lambda text, *_: said.append(text))
+    metric = METRICS.build(dict(type=TYPE, teacher_results=str(tmp_path / 'teacher.pkl')))
+    metric.process({}, samples[1:])
+    assert not said
+    metric.process({}, samples)
+    metric.process({}, samples)
+    assert len(said) == 2
+    for owner, text in zip(('model', 'teacher'), said, strict=True):
+        assert f'several probabilities of the {owner} are 0' in text
 
 
 def test_classes_that_count(tmp_path):

@@ -12,6 +12,7 @@ from mmkendall.class_names import class_names, compare_classes
 from mmkendall.compat.safe_loading import load_pickle
 from mmkendall.evaluation.measures import taus
 from mmkendall.registry import METRICS
+from mmkendall.warn_once import warn_once
 
 
 class TeacherResultsError(ValueError):
@@ -144,6 +145,8 @@ class KendallTau(BaseMetric):
                     'counted from 0'
                 )
             student, teacher = student[:, self.classes], teacher[:, self.classes]
+        for owner, scores in (('the model', student), ('the teacher', teacher)):
+            _warn_of_zeros(owner, scores)
         tau, tau_low = taus(student, teacher)
         finite = student.isfinite().all(dim=1)
         self.results.extend(zip(tau.tolist(), tau_low.tolist(), finite.tolist(), strict=True))
@@ -204,6 +207,16 @@ def _are_predictions(results: Any) -> bool:
             for result in results
         )
     )
+
+
+def _warn_of_zeros(owner: str, scores: torch.Tensor) -> None:
+    """Warns where probabilities have underflowed, so that the order of their classes is lost."""
+    if ((scores == 0).sum(dim=1) > 1).any():
+        warn_once(
+            f'KendallTau: of some samples, several probabilities of {owner} are 0, which counts '
+            'as ties. So end logits that lie more than 103 below the highest. Where it is classes '
+            'that are masked, name the others in classes'
+        )
 
 
 def _as_list(label: Any) -> Any:
