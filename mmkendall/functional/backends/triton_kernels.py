@@ -153,7 +153,8 @@ def _logistic(s_i, s_j, t_i, t_j, steepness, PTX: tl.constexpr):
     small = _exp2(-tl.abs(power), PTX)
     agreement = -LOG_2 * (tl.maximum(-power, 0.0) + tl.log2(1.0 + small))
     slope = sign * tl.where(power > 0, small, 1.0) * _reciprocal(1.0 + small, PTX)
-    return tl.where(sign != 0, agreement, 0.0), slope
+    # Of logits so far apart that their difference is infinite, 0 times that is NaN.
+    return tl.where(sign != 0, agreement, 0.0), tl.where(sign != 0, slope, 0.0)
 
 
 @triton.jit
