@@ -3,7 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mmengine.evaluator import Evaluator
 from mmengine.registry import METRICS
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmkendall.evaluation import KeepPredictions
@@ -44,6 +47,21 @@ def test_what_underflows_as_a_probability_is_kept_as_a_logit():
     np.testing.assert_array_equal(found.scores[6:], probabilities.log().numpy())
     assert found.labels.tolist() == [0, 1, 2, 0, 1, 2] * 2
     assert found.groups.tolist() == [0, 0, 1, 1, 2, 2] * 2
+
+
+def test_the_logits_are_those_of_mmpretrains_head():
+    """As an evaluator hands the samples over, with weights that leave most probabilities 0."""
+    head = MMPRETRAIN_MODELS.build(dict(type='LinearClsHead', num_classes=7, in_channels=3)).eval()
+    torch.nn.init.normal_(head.fc.weight, std=100)
+    features = torch.randn(4, 3)
+    samples = [DataSample().set_gt_label(number) for number in range(4)]
+    metric = KeepPredictions()
+    with metric.watch(head), torch.no_grad():
+        Evaluator([metric]).process(head.predict((features,), samples))
+    metric.evaluate(4)
+    expected = torch.nn.functional.linear(features, head.fc.weight, head.fc.bias)
+    np.testing.assert_allclose(metric.predictions.scores, expected.detach().numpy(), rtol=1e-5)
+    assert any((sample.pred_score == 0).sum() > 1 for sample in samples)
 
 
 @pytest.mark.parametrize('kind', ['half precision', 'no softmax', 'shape', 'tuple', 'training'])
