@@ -22,8 +22,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmkendall.functional.backends.reference import zero_or_nan
-
 # k times the range up to which a row is flat.
 FLAT_RANGE = 0.5
 # By whether the dtype is float64: nodes of a flat range, of a cell, and the cells to each side
@@ -49,8 +47,7 @@ def in_parts(
 
     ``None`` where there is no such row.
     """
-    left_out = zero_or_nan(preds_S, preds_T).isnan()
-    flat = is_flat(preds_S, preds_T, steepness, surrogate) & ~left_out
+    flat, left_out = flat_or_not_finite(preds_S, preds_T, steepness, surrogate)
     if not bool((left_out | flat).any()):
         return None
     losses = preds_S.new_full(preds_S.shape[:1], math.nan)
@@ -71,23 +68,24 @@ def in_parts(
     return (losses.mean(), grad / len(losses)) if average else (losses, grad)
 
 
-def is_flat(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str) -> Tensor:
-    """Which rows ``flat_rows`` takes: (N,) bool for finite rows (N, C)."""
-    lows = [preds.amin(dim=1) for preds in (preds_S, preds_T)]
-    range_S, range_T = (
-        steepness * (preds.amax(dim=1).double() - low.double())
-        for preds, low in zip((preds_S, preds_T), lows, strict=True)
-    )
+def flat_or_not_finite(
+    preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str
+) -> tuple[Tensor, Tensor]:
+    """Which of the rows (N, C) ``flat_rows`` takes, and which are not finite: (N,) bool each."""
+    ends = [(preds.amin(dim=1), preds.amax(dim=1)) for preds in (preds_S, preds_T)]
+    not_finite = sum((low - low) + (high - high) for low, high in ends).isnan()
+    range_S, range_T = (steepness * (high.double() - low.double()) for low, high in ends)
     if surrogate == 'diffkendall':
         flat = (range_S == 0) | (range_T == 0)
     elif surrogate == 'hard_teacher':
         flat = (range_S < FLAT_RANGE) | (range_T == 0)
     else:
         flat = (range_S < FLAT_RANGE) | (range_T < FLAT_RANGE)
-    for preds, low in zip((preds_S, preds_T), lows, strict=True):
-        others = (preds != low[:, None]).sum(dim=1)
-        flat |= others * SHARE_OF_OTHERS <= preds.shape[1]
-    return flat
+    for preds, (low, _) in zip((preds_S, preds_T), ends, strict=True):
+        # As numbers of this dtype, which add up several times as fast as bools.
+        differs = torch.ne(preds, low[:, None], out=torch.empty_like(preds))
+        flat |= differs.sum(dim=1) * SHARE_OF_OTHERS <= preds.shape[1]
+    return flat & ~not_finite, not_finite
 
 
 def _others(student: Tensor, teacher: Tensor, steepness: float, surrogate: str) -> Tensor | None:
@@ -146,7 +144,7 @@ def _flat_row(
 def flat_rows(
     preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str, compute_value: bool
 ) -> tuple[Tensor, Tensor]:
-    """Losses (N,) and gradients (N, C) of rows that are flat by ``is_flat``."""
+    """Losses (N,) and gradients (N, C) of rows that are flat by ``flat_or_not_finite``."""
     pairs = preds_S.shape[1] * (preds_S.shape[1] - 1)
     losses, grad = preds_S.new_zeros(preds_S.shape[0]), torch.empty_like(preds_S)
     for row, (student, teacher) in enumerate(zip(preds_S, preds_T, strict=True)):

@@ -10,6 +10,7 @@ training step has driven out of the cache, takes longer to come back than all of
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from mmkendall.functional.backends.flat import FLAT_RANGE
@@ -29,38 +30,43 @@ NEAR_SHARE = 39.0
 FRACTION_PAIR, EXPONENTIAL_PAIR, NEAR_PAIR, LINE_PAIR = 1.8, 2.5, 3.5, 7.0
 DENSE_CLASS, WINDOW_CLASS, LINE_CLASS, GRID_CLASS, NODE = 85.0, 170.0, 1100.0, 200.0, 27.0
 LOGISTIC_CLASS = 170.0
-# A pair of ``dense``, for an estimate of whether other threads are worth it.
-SECONDS_PER_PAIR = 3e-10
 
 
 def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
-    """The algorithm for each row, the best one or ``forced`` (-1: none), and an estimate of time.
+    """The algorithm for each row, the best one or ``forced`` (-1: none), and what all cost.
 
-    Returns the codes (N,) and the seconds.
+    Returns the codes (N,) and the cost in pairs of ``dense``.
     """
-    count, is_single = preds_S.shape[1], preds_S.itemsize == 4
+    options = preds_S.shape[1], surrogate, preds_S.dtype.itemsize == 4, forced
     # As numbers of Python: no overflow of float32, and no warning of an infinity.
-    ends = [end.tolist() for end in (*_ends(preds_S), *_ends(preds_T))]
-    codes, work = [], 0.0
-    for low_S, high_S, low_T, high_T in zip(*ends, strict=True):
-        range_S, range_T = steepness * (high_S - low_S), steepness * (high_T - low_T)
-        if not (range_S < math.inf and range_T < math.inf):
-            codes.append(NOT_FINITE)
-            continue
-        costs = _costs(range_S, range_T, count, surrogate, is_single)
-        if forced >= 0:
-            ways = (WINDOW, LINES) if forced == WINDOW else (forced,)
-            # The logistic surrogate has one algorithm, which has no name to be forced by.
-            ways = () if surrogate == 'logistic' else ways
-            costs = {code: cost for code, cost in costs.items() if code in ways}
-        code = min(costs, key=costs.__getitem__, default=NOT_POSSIBLE)
-        codes.append(code)
-        work += costs.get(code, 0.0)
-    return codes, work * SECONDS_PER_PAIR
+    ranges_S, ranges_T = (
+        [steepness * (high - low) for low, high in zip(*ends, strict=True)]
+        for ends in ((p.amin(1).tolist(), p.amax(1).tolist()) for p in (preds_S, preds_T))
+    )
+    num_rows = len(ranges_S)
+    if math.isfinite(sum(ranges_S) + sum(ranges_T)):
+        # What the narrowest and the widest rows take suits those in between.
+        extremes = itertools.product(*({min(own), max(own)} for own in (ranges_S, ranges_T)))
+        found = [_best(*pair, *options) for pair in extremes]
+        if len({code for code, _ in found}) == 1:
+            cost = sum(cost for _, cost in found) / len(found)
+            return [found[0][0]] * num_rows, num_rows * cost
+    found = [_best(*pair, *options) for pair in zip(ranges_S, ranges_T, strict=True)]
+    return [code for code, _ in found], sum(cost for _, cost in found)
 
 
-def _ends(logits):
-    return logits.min(1), logits.max(1)
+def _best(range_S, range_T, count, surrogate, is_single, forced):
+    """The code of a row's algorithm, and what that costs in pairs of ``dense``."""
+    if not (range_S < math.inf and range_T < math.inf):
+        return NOT_FINITE, 0.0
+    costs = _costs(range_S, range_T, count, surrogate, is_single)
+    if forced >= 0:
+        ways = (WINDOW, LINES) if forced == WINDOW else (forced,)
+        # The logistic surrogate has one algorithm, which has no name to be forced by.
+        ways = () if surrogate == 'logistic' else ways
+        costs = {code: cost for code, cost in costs.items() if code in ways}
+    code = min(costs, key=costs.__getitem__, default=NOT_POSSIBLE)
+    return code, costs.get(code, 0.0)
 
 
 def _near(pairs, scaled_range):

@@ -45,6 +45,8 @@ from mmkendall.functional.backends.flat import in_parts
 ALGORITHMS = ('dense', 'window', 'grid')
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
+# Two classes of ``dense``.
+SECONDS_PER_PAIR = 3e-10
 # So few classes are taken by pairs, which need nothing to be known of a row, whatever it holds.
 MAX_DENSE_CLASSES = 128
 # Fewer classes are as fast by pairs, and so need not be looked at for rows without spread.
@@ -109,8 +111,6 @@ def rank_loss(
     Raises:
         ValueError: an algorithm that isn't known or can't take a row of this input.
     """
-    from mmkendall.functional.backends import numba_choice
-
     if algorithm != 'auto' and algorithm not in ALGORITHMS:
         raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
     num_rows, num_classes = preds_S.shape
@@ -129,10 +129,12 @@ def rank_loss(
     results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
     codes, found = None, [0]
-    seconds = num_rows * num_classes**2 * numba_choice.SECONDS_PER_PAIR
+    pairs = num_rows * num_classes**2
     if algorithm != 'auto' or num_classes > MAX_DENSE_CLASSES or surrogate == 'logistic':
+        from mmkendall.functional.backends.numba_choice import choose_algorithms
+
         forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
-        codes, seconds = numba_choice.choose_algorithms(*data, steepness, surrogate, forced)
+        codes, pairs = choose_algorithms(preds_S, preds_T, steepness, surrogate, forced)
         found = sorted(set(codes))
     try:
         for code in found:
@@ -148,7 +150,8 @@ def rank_loss(
             run, before = algorithms[code], (*data, steepness)
             if (run, dtype) not in ready:
                 first.make(run, dtype, *before, rows[:0], *results)
-            total += _share_rows(seconds * len(rows) / num_rows, rows, run, before, results)
+            seconds = pairs * SECONDS_PER_PAIR * len(rows) / num_rows
+            total += _share_rows(seconds, rows, run, before, results)
     finally:
         first.close()
     if average:

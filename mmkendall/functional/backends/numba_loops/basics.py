@@ -133,12 +133,3 @@ def logit_ranges(s, t):
         min_S, max_S = min(min_S, s[i]), max(max_S, s[i])
         min_T, max_T = min(min_T, t[i]), max(max_T, t[i])
     return np.float64(min_S), np.float64(max_S), np.float64(min_T), np.float64(max_T)
-
-
-@compiled
-def all_finite(logits):
-    infinite = logits.dtype.type(np.inf)
-    finite = 0
-    for i in range(logits.shape[0]):
-        finite += abs(logits[i]) < infinite  # Which a NaN is not.
-    return finite == logits.shape[0]

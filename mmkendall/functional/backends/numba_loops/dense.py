@@ -10,14 +10,12 @@ import numpy as np
 
 from mmkendall.functional.backends.numba_loops import pairs
 from mmkendall.functional.backends.numba_loops.basics import (
-    ROUND_32,
-    all_finite,
     compiled,
     constants,
+    copy,
     entry,
     exp2,
     fill,
-    logit_ranges,
     variant,
 )
 
@@ -31,14 +29,21 @@ LOWEST_RATIO, HIGHEST_RATIO = 0.5, 28.0
 # +-1. Powers of two lie AT_ONCE behind their fractions: at a constant distance LLVM sees that they
 # do not overlap.
 HIGHEST_POWERS = 1e5
-LOWEST_POWER, HIGHEST_POWER = (np.float32(ROUND_32 + power) for power in (-30, 30))
+LOWEST_POWER, HIGHEST_POWER = (np.int32(power) for power in (-30, 30))
+
+
+@compiled
+def _integer(bits):
+    """The integer of the same bits as a float32."""
+    return np.float32(bits).view(np.int32)
 
 
 @compiled
 def _fraction_and_power(x_i, x_j, m):
     """a = exp(2kx) of two classes over the second one's power of two."""
-    power = min(max(x_i[m + AT_ONCE] + ROUND_32 - x_j[m + AT_ONCE], LOWEST_POWER), HIGHEST_POWER)
-    bits = (np.float32(power).view(np.int32) << np.int32(23)) + np.float32(x_i[m]).view(np.int32)
+    power = _integer(x_i[m + AT_ONCE]) - _integer(x_j[m + AT_ONCE])
+    power = min(max(np.int32(power), LOWEST_POWER), HIGHEST_POWER)
+    bits = (power << np.int32(23)) + _integer(x_i[m])
     return np.int32(bits).view(np.float32), x_j[m]
 
 
@@ -62,18 +67,40 @@ near_pairs = pairs.make_near_pairs(None, _add_products)
 
 
 @compiled
-def _to_ratios(logits, count, middles, scale, way):
+def _gather(preds, rows, logits, lows, highs, poison):
+    """Puts rows beside each other, class by class, and finds the ends of each.
+
+    ``poison`` becomes NaN for a row that is not finite, and stays what it is for others.
+    """
+    step, count = rows.shape[0], preds.shape[1]
+    for own in range(step):
+        row, to = preds[rows[own]], logits[own:]
+        for i in range(count):
+            to[i * step] = row[i]
+    copy(logits, lows)
+    copy(logits, highs)
+    nothing = poison.dtype.type(0)
+    for i in range(count):
+        of_class = logits[i * step :]
+        for own in range(step):
+            lows[own], highs[own] = min(lows[own], of_class[own]), max(highs[own], of_class[own])
+            poison[own] += nothing * of_class[own]
+
+
+@compiled
+def _to_ratios(logits, count, lows, highs, scale, way):
     """Puts exp(2k (x - middle of its row)) in the place of some rows' logits, class by class.
 
-    ``FRACTIONS`` have their powers of two behind them.
+    ``FRACTIONS`` have their powers of two behind them, as integers.
     """
-    step = middles.shape[0]
+    step = lows.shape[0]
     for i in range(count):
         own = logits[i * step :]
         for row in range(step):
-            exponent = (np.float64(own[row]) - middles[row]) * scale
+            middle = (np.float64(lows[row]) + np.float64(highs[row])) / 2
+            exponent = (np.float64(own[row]) - middle) * scale
             if way == FRACTIONS:
-                own[row + AT_ONCE] = np.rint(exponent)
+                own[row + AT_ONCE] = np.int32(np.rint(exponent)).view(np.float32)
                 exponent -= np.rint(exponent)
             own[row] = exp2(exponent)[1]
 
@@ -84,8 +111,8 @@ def _rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss
     # There is room for powers of two behind the logits.
     logits = np.empty((2, AT_ONCE + max(AT_ONCE, at_once * count)), preds_S.dtype)
     sums = np.empty((3, max(at_once * count, 3 * pairs.BLOCK)), preds_S.dtype)
-    of_rows = np.empty((3, at_once), preds_S.dtype)
-    s, t, changes, zero_or_nan = logits[0], logits[1], sums[2, : 3 * pairs.BLOCK], of_rows[2]
+    of_rows, agreements = np.empty((5, at_once), preds_S.dtype), np.empty(at_once, np.float64)
+    s, t, changes = logits[0], logits[1], sums[2, : 3 * pairs.BLOCK]
     numbers = constants(preds_S, steepness)
     nothing, scale = numbers[0] - numbers[0], np.float64(numbers[2])
     num_pairs = count * (count - 1) / 2
@@ -95,21 +122,17 @@ def _rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss
         some = rows[first : first + at_once]
         step = some.shape[0]
         slope, values = sums[0, : step * count], sums[1, : step * count]
-        middles_S, middles_T = of_rows[0, :step], of_rows[1, :step]
+        low_S, high_S, poison = of_rows[0, :step], of_rows[1, :step], of_rows[4, :step]
+        low_T, high_T = of_rows[2, :step], of_rows[3, :step]
+        fill(poison, nothing)
+        _gather(preds_S, some, s, low_S, high_S, poison)
+        _gather(preds_T, some, t, low_T, high_T, poison)
         narrow, wide = np.inf, 0.0
         for own in range(step):
-            from_S, from_T, to_S, to_T = preds_S[some[own]], preds_T[some[own]], s[own:], t[own:]
-            is_finite = all_finite(from_S) and all_finite(from_T)
-            zero_or_nan[own] = 0.0 if is_finite else np.nan
-            for i in range(count):
-                to_S[i * step] = from_S[i] if is_finite else nothing
-                to_T[i * step] = from_T[i] if is_finite else nothing
-            middles_S[own] = middles_T[own] = 0.0
-            if is_finite:
-                min_S, max_S, min_T, max_T = logit_ranges(from_S, from_T)
-                middles_S[own], middles_T[own] = (min_S + max_S) / 2, (min_T + max_T) / 2
-                narrow = min(narrow, max_S - min_S, max_T - min_T)
-                wide = max(wide, max_S - min_S, max_T - min_T)
+            if poison[own] == nothing:
+                range_S = np.float64(high_S[own]) - np.float64(low_S[own])
+                range_T = np.float64(high_T[own]) - np.float64(low_T[own])
+                narrow, wide = min(narrow, range_S, range_T), max(wide, range_S, range_T)
         way = EXPONENTIALS
         if steepness * narrow >= LOWEST_RATIO:
             if steepness * wide <= HIGHEST_RATIO:
@@ -117,21 +140,24 @@ def _rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss
             elif s.itemsize == 4 and count <= AT_ONCE and steepness * wide <= HIGHEST_POWERS:
                 way = FRACTIONS
         if way != EXPONENTIALS:
-            _to_ratios(s, count, middles_S, scale, way)
-            _to_ratios(t, count, middles_T, scale, way)
+            _to_ratios(s, count, low_S, high_S, scale, way)
+            _to_ratios(t, count, low_T, high_T, scale, way)
         fill(slope, nothing)
         fill(values, nothing)
         near_pairs(s, t, np.inf, nothing, step, way, numbers, changes, slope, values)
+        fill(agreements, 0.0)
+        for i in range(count):
+            of_class = values[i * step :]
+            for own in range(step):
+                agreements[own] += of_class[own]
         for own in range(step):
-            own_slope, own_values, value = slope[own:], values[own:], 0.0
-            for i in range(count):
-                value += own_values[i * step]
-            loss[some[own]] = zero_or_nan[own] + (1.0 - value / num_pairs if need_value else 0.0)
+            value = 1.0 - agreements[own] / num_pairs if need_value else 0.0
+            loss[some[own]] = poison[own] + value
             total += loss[some[own]]
             if need_grad:
-                out = grad[some[own]]
+                own_slope, out = slope[own:], grad[some[own]]
                 for i in range(count):
-                    out[i] = factor * own_slope[i * step] + zero_or_nan[own]
+                    out[i] = factor * own_slope[i * step] + poison[own]
     return total
 
 

@@ -194,9 +194,11 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
         nodes = buffers[0, :size]
         fill(nodes, np.float32(0))
         _spread(s, t, lows, scale, width, firsts, weights, nodes)
-        _, largest, _, _ = logit_ranges(nodes, nodes)
-        is_crowded = largest > CROWD * count
-        if is_crowded:
+        # Counted to the end: a search for the largest would not be vectorised.
+        crowd, num_crowds = np.float32(CROWD * count), 0
+        for n in range(size):
+            num_crowds += nodes[n] > crowd
+        if num_crowds > 0:
             fill(nodes, np.float32(0))
             part = buffers[1, :size]
             for start in range(0, count, FEW):
@@ -219,7 +221,7 @@ def product_rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weigh
         if need_grad:
             for start in range(0, count, BLOCK):
                 own_s, own_t = s[start : start + BLOCK], t[start : start + BLOCK]
-                if count > BLOCK or is_crowded:
+                if count > BLOCK or num_crowds > 0:
                     _place(own_s, own_t, lows, scale, width, firsts, weights)
                 taps.weigh(own_s.shape[0], taps.SLOPE_PIECES, weights[0])
                 own_grad = grad[row, start : start + BLOCK]

@@ -42,11 +42,14 @@ def product(t_i, t_j, s_i, s_j, one, limit, scale):
 
 @compiled
 def product_ratio(t_i, t_j, s_i, s_j, one, limit, scale):
-    """``product`` of a = exp(2kx): tanh(k(x_i - x_j)) = (a_i - a_j) / (a_i + a_j)."""
+    """``product`` of a = exp(2kx): tanh(k(x_i - x_j)) = (a_i - a_j) / (a_i + a_j).
+
+    Of T and S, whose product alone is asked for, the student's sum is left out in both.
+    """
     sum_t, sum_s = t_i + t_j, s_i + s_j
     inverse = one / (sum_t * sum_s)
-    T, inverse_s = (t_i - t_j) * (inverse * sum_s), inverse * sum_t
-    return T, (s_i - s_j) * inverse_s, T * (inverse_s * inverse_s) * (s_i * s_j)
+    part = (t_i - t_j) * inverse
+    return part, s_i - s_j, part * (inverse * sum_t) * (s_i * s_j)
 
 
 @compiled
