@@ -37,7 +37,7 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
 
     Returns the codes (N,) and the cost in pairs of ``dense``.
     """
-    options = preds_S.shape[1], surrogate, preds_S.dtype.itemsize == 4, forced
+    options = preds_S.shape[1], surrogate, preds_S.element_size() == 4, forced
     # As numbers of Python: no overflow of float32, and no warning of an infinity.
     ranges_S, ranges_T = (
         [steepness * (high - low) for low, high in zip(*ends, strict=True)]

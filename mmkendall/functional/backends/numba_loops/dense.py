@@ -79,12 +79,13 @@ def _gather(preds, rows, logits, lows, highs, poison):
             to[i * step] = row[i]
     copy(logits, lows)
     copy(logits, highs)
-    nothing = poison.dtype.type(0)
+    infinite, nan = poison.dtype.type(np.inf), poison.dtype.type(np.nan)
     for i in range(count):
         of_class = logits[i * step :]
         for own in range(step):
             lows[own], highs[own] = min(lows[own], of_class[own]), max(highs[own], of_class[own])
-            poison[own] += nothing * of_class[own]
+            # A comparison: some versions of LLVM take 0 x for 0, whatever x is.
+            poison[own] = poison[own] if abs(of_class[own]) < infinite else nan
 
 
 @compiled
