@@ -30,6 +30,7 @@ from mmkendall.functional.backends import logistic
 from mmkendall.functional.backends.flat import in_parts
 from mmkendall.functional.backends.reference import no_agreement, zero_or_nan
 
+COUNTS_CLASSES = False
 # A few tiles of this size stay in a core's second-level cache; a GPU wants fewer, larger kernels.
 TILE_ELEMENTS = {'cpu': 1 << 18, 'other': 1 << 22}
 # `waves` and `window` pay off from here.

@@ -43,6 +43,7 @@ from mmkendall.functional.backends.flat import in_parts
 
 # In the order of the codes in numba_choice.
 ALGORITHMS = ('dense', 'window', 'grid')
+COUNTS_CLASSES = False
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
 # Two classes of ``dense``.
