@@ -106,7 +106,7 @@ def run_backend(
     options = (steepness, surrogate, need_grad, compute_value, average)
     chosen = choose_backend(name, device, preds_S.dtype, num_classes, surrogate, steepness)
     backend = BACKENDS[chosen]
-    counts = backend.COUNTS_CLASSES
+    counts = getattr(backend, 'COUNTS_CLASSES', False)
     if name != 'auto' or backend is eager:
         return (*backend.rank_loss(preds_S, preds_T, *options), counts)
     try:
