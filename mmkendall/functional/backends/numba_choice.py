@@ -38,20 +38,20 @@ def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
     Returns the codes (N,) and the cost in pairs of ``dense``.
     """
     options = preds_S.shape[1], surrogate, preds_S.element_size() == 4, forced
-    # As numbers of Python: no overflow of float32, and no warning of an infinity.
-    ranges_S, ranges_T = (
-        [steepness * (high - low) for low, high in zip(*ends, strict=True)]
-        for ends in ((p.amin(1).tolist(), p.amax(1).tolist()) for p in (preds_S, preds_T))
-    )
-    num_rows = len(ranges_S)
-    if math.isfinite(sum(ranges_S) + sum(ranges_T)):
+    ranges = []
+    for preds in (preds_S, preds_T):
+        # As numbers of Python: no overflow of float32, and no warning of an infinity.
+        ends = zip(preds.amin(1).tolist(), preds.amax(1).tolist(), strict=True)
+        ranges.append([steepness * (high - low) for low, high in ends])
+    num_rows = len(preds_S)
+    if all(math.isfinite(sum(own)) for own in ranges):
         # What the narrowest and the widest rows take suits those in between.
-        extremes = itertools.product(*({min(own), max(own)} for own in (ranges_S, ranges_T)))
+        extremes = itertools.product(*({min(own), max(own)} for own in ranges))
         found = [_best(*pair, *options) for pair in extremes]
         if len({code for code, _ in found}) == 1:
             cost = sum(cost for _, cost in found) / len(found)
             return [found[0][0]] * num_rows, num_rows * cost
-    found = [_best(*pair, *options) for pair in zip(ranges_S, ranges_T, strict=True)]
+    found = [_best(*pair, *options) for pair in zip(*ranges, strict=True)]
     return [code for code, _ in found], sum(cost for _, cost in found)
 
 

@@ -44,7 +44,7 @@ def product(t_i, t_j, s_i, s_j, one, limit, scale):
 def product_ratio(t_i, t_j, s_i, s_j, one, limit, scale):
     """``product`` of a = exp(2kx): tanh(k(x_i - x_j)) = (a_i - a_j) / (a_i + a_j).
 
-    Of T and S, whose product alone is asked for, the student's sum is left out in both.
+    T comes over the student's sum, and S times it: `dense` asks for their product alone.
     """
     sum_t, sum_s = t_i + t_j, s_i + s_j
     inverse = one / (sum_t * sum_s)
