@@ -167,16 +167,21 @@ def describe(
 ) -> None:
     """What there is to do, before it is begun."""
     # Until the settings are chosen, those of the first point stand for them.
-    firsts = [
+    finals = [
         plan.training(case, arm, arm.points()[0], seed, 'final')
         for case in study.cases.values()
         for arm in study.arms_of(case)
         for seed in study.seeds
     ]
+    controls, are_later = [], study.controls and any(arm.beside for arm in study.arms.values())
+    if not unfinished([each.task for each in tuning]):
+        finals = plan.finals(tuning)
+        if not unfinished([each.task for each in finals]):
+            controls, are_later = plan.controls(finals), False
     table = Table(title=f'{study.name}: what there is to do')
     for heading in ('', 'all', 'done'):
         table.add_column(heading, justify='left' if not heading else 'right')
-    tasks = [each.task for each in [*tuning, *firsts]]
+    tasks = [each.task for each in [*tuning, *finals, *controls]]
     needed = each_once(tasks)
     kinds = {'network': 'teachers', 'lesson': "teachers' scores"}
     for kind, name in kinds.items():
@@ -184,13 +189,14 @@ def describe(
         if of_kind:
             done = sum(task.result() is not None for task in of_kind)
             table.add_row(name, str(len(of_kind)), str(done))
-    for name, trainings in (('to choose settings', tuning), ('to compare', firsts)):
+    phases = {'to choose settings': tuning, 'to compare': finals, 'controls': controls}
+    for name, trainings in phases.items():
         done = len({each.task.folder for each in trainings if each.task.result() is not None})
         count = len({each.task.folder for each in trainings})
         if count:
             table.add_row(name, str(count), str(done))
     console.print(table)
-    if study.controls and any(arm.beside for arm in study.arms.values()):
+    if are_later:
         console.print('Controls are planned once their arms are done.')
     waiting = [task for task in needed if task.result() is None]
     known = [task for task in needed if task.result() is not None]
@@ -201,6 +207,8 @@ def describe(
             if left is not None
             else 'How long it takes, the first of each kind will tell.'
         )
+    elif not are_later:
+        console.print('Nothing is left to train.')
 
 
 def show(results: Results, console: Console) -> None:

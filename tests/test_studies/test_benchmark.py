@@ -190,7 +190,11 @@ def test_again_it_does_nothing(finished):
     assert after == before
     assert (work_dir / 'twice' / 'report.html').read_bytes() == report
     plan = run(study, work_dir, '--plan')
-    assert 'to compare' in plan.stdout
+    rows = [line.split('│')[1:4] for line in plan.stdout.splitlines() if line.startswith('│')]
+    done = {name.strip(): int(done) == int(count) for name, count, done in rows}
+    assert {'to choose settings', 'to compare', 'controls'} <= set(done)
+    assert all(done.values())
+    assert 'Nothing is left to train.' in plan.stdout
 
 
 def test_the_curve_ends_at_what_the_student_came_to(finished):
