@@ -54,7 +54,7 @@ SPHINX = $(BIN)/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep
 CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install lock check-install bench demo demo-methods letters test test-trust test-classic \
+.PHONY: help install lock check-install bench demo demo-methods letters test test-kernels test-trust test-classic \
     test-newest newest-python test-det gpu docs test-docs docs-links figures lint format clean
 
 help: ## Show this help
@@ -137,6 +137,9 @@ letters: $(READY) ## Draw letters from installed fonts; train a teacher, a stude
 test: $(READY) ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
+test-kernels: $(READY) ## Run the CUDA kernels in Triton's interpreter, beside the definition
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m kernels tests/test_functional
+
 # The kills alone take longer than any other test may before it is taken for one that hangs.
 test-trust: $(READY) ## Kill, stop and resume trainings in full; print what was tried and what was lost
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m trust -o faulthandler_timeout=5400 tests
@@ -167,8 +170,9 @@ test-newest: $(UV) ## Run the tests on the newest Python and the newest versions
 	$(UV) pip install --quiet --python $(NEWEST) --upgrade --editable \
 	    '.[lite,numba,vit,bench,demo,export,glyphs,parquet]' cloudpickle hypothesis pytest pytest-xdist
 	$(NEWEST)/bin/python -m mmkendall.compat
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(WORKERS) tests/test_compat.py \
-	    tests/test_functional tests/test_models tests/test_tools
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(WORKERS) \
+	    -m 'not trust and not tutorial' tests/test_compat.py tests/test_functional \
+	    tests/test_models tests/test_tools
 	$(NEWEST)/bin/mmkendall train $(DIGITS)/resnet18-w4_1xb64_digits.py \
 	    --work-dir work_dirs/newest --cfg-options train_cfg.max_epochs=1
 

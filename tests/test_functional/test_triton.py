@@ -19,6 +19,7 @@ def reason(device='cuda', dtype=torch.float32, num_classes=10):
     return triton_cuda.unavailable(torch.device(device), dtype, num_classes, 'product')
 
 
+@pytest.mark.kernels
 @pytest.mark.skipif(
     importlib.util.find_spec('triton') is None, reason='Triton has no wheel for this platform'
 )
