@@ -123,8 +123,8 @@ def _rows(preds_S, preds_T, steepness, rows, need_grad, need_value, weight, loss
         some = rows[first : first + at_once]
         step = some.shape[0]
         slope, values = sums[0, : step * count], sums[1, : step * count]
-        low_S, high_S, poison = of_rows[0, :step], of_rows[1, :step], of_rows[4, :step]
-        low_T, high_T = of_rows[2, :step], of_rows[3, :step]
+        low_S, high_S = of_rows[0, :step], of_rows[1, :step]
+        low_T, high_T, poison = of_rows[2, :step], of_rows[3, :step], of_rows[4, :step]
         fill(poison, nothing)
         _gather(preds_S, some, s, low_S, high_S, poison)
         _gather(preds_T, some, t, low_T, high_T, poison)
