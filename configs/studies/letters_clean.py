@@ -2,6 +2,7 @@
 # with it, on two splits of the fonts with a teacher each; SPLITS crosses more of them. The
 # second split is drawn by
 # `python tools/dataset_converters/letters.py data/letters_split1 --split-seed 1`.
+_base_ = ['../_base_/studies/eight_epochs.py']
 PAIR = '../letters/kd_logits_convnet_lenet_1xb128_letters.py'
 cached = dict(model=dict(teacher_logits='written by the study'))
 
@@ -97,12 +98,6 @@ study = dict(
     about='Does a ranking loss add to a tuned method when the teacher is healthy?',
     teachers=teachers,
     cases=cases,
-    # Half as many epochs as the config has: twice as many trainings in the same time.
-    change=dict(
-        train_cfg=dict(max_epochs=8, val_interval=8),
-        param_scheduler=dict(T_max=8),
-        default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
-    ),
     names=dict(lr='optim_wrapper.optimizer.lr'),
     arms=arms,
     seeds=[1, 2, 3],

@@ -1,5 +1,6 @@
 # When the data is the difficulty: few faces, a long tail, wrong labels, half of the classes left
 # out, no labels. Letters; each arm is tuned for each case on the validation set.
+_base_ = ['../_base_/studies/eight_epochs.py']
 PAIR = '../letters/kd_logits_convnet_lenet_1xb128_letters.py'
 cached = dict(model=dict(teacher_logits='written by the study'))
 
@@ -37,12 +38,6 @@ study = dict(
             )
         ),
     },
-    # Half as many epochs as the config has: twice as many trainings in the same time.
-    change=dict(
-        train_cfg=dict(max_epochs=8, val_interval=8),
-        param_scheduler=dict(T_max=8),
-        default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
-    ),
     arms={
         'CE': dict(config='../letters/lenet_1xb128_letters.py', cases=with_labels),
         'KD': dict(

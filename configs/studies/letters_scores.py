@@ -1,6 +1,7 @@
 # Which loss takes which teacher: logits, logits of another scale or bent, an order alone, the
 # first five classes alone, and the votes of a forest. Letters; one network, whose scores and
 # features all teachers are made of.
+_base_ = ['../_base_/studies/eight_epochs.py']
 PAIR = '../letters/kd_logits_convnet_lenet_1xb128_letters.py'
 
 scores_of = {
@@ -34,12 +35,6 @@ study = dict(
     about='Which loss takes which teacher? Each is tuned for each teacher on the validation set.',
     teachers=teachers,
     cases=cases,
-    # Half as many epochs as the config has: twice as many trainings in the same time.
-    change=dict(
-        train_cfg=dict(max_epochs=8, val_interval=8),
-        param_scheduler=dict(T_max=8),
-        default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
-    ),
     arms={
         'CE': dict(config='../letters/lenet_1xb128_letters.py', cases=['logits']),
         'KD': dict(

@@ -2,6 +2,7 @@
 # one has logits four times as wide, cosines, distances to prototypes and margins of an SVM on the
 # features of one, and a student that lags further behind. Letters; each arm is tuned for each case
 # on the validation set.
+_base_ = ['../_base_/studies/eight_epochs.py']
 PAIR = '../letters/kd_logits_convnet_lenet_1xb128_letters.py'
 cached = dict(model=dict(teacher_logits='written by the study'))
 convnet = dict(config='../letters/convnet_1xb128_letters.py')
@@ -40,12 +41,6 @@ study = dict(
         'margins of an SVM': dict(teacher='margins of an SVM'),
         'MLP student': dict(teacher='ConvNet', change=dict(model=dict(architecture=small))),
     },
-    # Half as many epochs as the config has: twice as many trainings in the same time.
-    change=dict(
-        train_cfg=dict(max_epochs=8, val_interval=8),
-        param_scheduler=dict(T_max=8),
-        default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
-    ),
     arms={
         'KD': dict(config=PAIR, change=cached, terms=dict(own=1.0, kd=kd), grid=temperatures),
         'KD, teacher z-scored': dict(

@@ -1,17 +1,13 @@
 # KD, and losses on an order beside it and in its place, for data sets whose configs say which
 # network and which data. Teacher logits come from disk.
+_base_ = ['./eight_epochs.py']
+
 cached = dict(model=dict(teacher_logits='written by the study'))
 kd = dict(type='mmkendall.KDLoss', loss_weight=0.9)
 rank = dict(type='mmkendall.KendallRankLoss', steepness=10.0)
 temperatures = {'kd.temperature_S': [2.0, 4.0, 8.0, 16.0]}
 
 study = dict(
-    # Half as many epochs as the configs have: twice as many trainings in the same time.
-    change=dict(
-        train_cfg=dict(max_epochs=8, val_interval=8),
-        param_scheduler=dict(T_max=8),
-        default_hooks=dict(checkpoint=dict(interval=1000, save_last=False)),
-    ),
     arms={
         'CE': dict(),
         'KD': dict(change=cached, terms=dict(own=1.0, kd=kd), grid=temperatures),
