@@ -166,18 +166,10 @@ def describe(
     study: Study, plan: Plan, tuning: list[Training], jobs: int, console: Console
 ) -> None:
     """What there is to do, before it is begun."""
-    # Until the settings are chosen, those of the first point stand for them.
-    finals = [
-        plan.training(case, arm, arm.points()[0], seed, 'final')
-        for case in study.cases.values()
-        for arm in study.arms_of(case)
-        for seed in study.seeds
-    ]
-    controls, are_later = [], study.controls and any(arm.beside for arm in study.arms.values())
-    if not unfinished([each.task for each in tuning]):
-        finals = plan.finals(tuning)
-        if not unfinished([each.task for each in finals]):
-            controls, are_later = plan.controls(finals), False
+    is_tuned = not unfinished([each.task for each in tuning])
+    finals = plan.finals(tuning if is_tuned else None)
+    is_trained = is_tuned and not unfinished([each.task for each in finals])
+    controls = plan.controls(finals) if is_trained else []
     table = Table(title=f'{study.name}: what there is to do')
     for heading in ('', 'all', 'done'):
         table.add_column(heading, justify='left' if not heading else 'right')
@@ -196,7 +188,7 @@ def describe(
         if count:
             table.add_row(name, str(count), str(done))
     console.print(table)
-    if are_later:
+    if not is_trained and study.controls and any(arm.beside for arm in study.arms.values()):
         console.print('Controls are planned once their arms are done.')
     waiting = [task for task in needed if task.result() is None]
     known = [task for task in needed if task.result() is not None]
@@ -207,7 +199,7 @@ def describe(
             if left is not None
             else 'How long it takes, the first of each kind will tell.'
         )
-    elif not are_later:
+    else:
         console.print('Nothing is left to train.')
 
 

@@ -418,12 +418,16 @@ class Plan:
             )
         return best
 
-    def finals(self, tuning: Sequence[Training]) -> list[Training]:
-        """The trainings that are compared, each arm at its chosen point."""
+    def finals(self, tuning: Sequence[Training] | None) -> list[Training]:
+        """The trainings that are compared, each arm at its chosen point.
+
+        Before the settings are chosen, without ``tuning``, the first point stands for that.
+        """
         return [
-            self.training(case, arm, self.chosen(case, arm, tuning), seed, 'final')
+            self.training(case, arm, point, seed, 'final')
             for case in self.study.cases.values()
             for arm in self.study.arms_of(case)
+            for point in [arm.points()[0] if tuning is None else self.chosen(case, arm, tuning)]
             for seed in self.study.seeds
         ]
 
