@@ -54,8 +54,8 @@ SPHINX = $(BIN)/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep
 CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install lock check-install bench demo demo-methods letters test test-kernels test-trust test-classic \
-    test-newest newest-python test-det gpu docs test-docs docs-links figures lint format clean
+.PHONY: help install lock check-install bench demo demo-methods letters test test-kernels test-trust \
+    test-classic test-newest newest-python test-det gpu docs test-docs docs-links figures lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -46,7 +46,7 @@ ALGORITHMS = ('dense', 'window', 'grid')
 COUNTS_CLASSES = False
 # Handing rows to other threads takes about a tenth of this.
 MIN_SECONDS_FOR_THREADS = 5e-4
-# Two classes of ``dense``.
+# What a pair of classes takes by ``dense``, to estimate whether other threads are worth it.
 SECONDS_PER_PAIR = 3e-10
 # So few classes are taken by pairs, which need nothing to be known of a row, whatever it holds.
 MAX_DENSE_CLASSES = 128
