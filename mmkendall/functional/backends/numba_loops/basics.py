@@ -34,6 +34,11 @@ def compiled(function=None, *, fastmath=FASTMATH, is_entry=False, **options):
     if function is None:
         return functools.partial(compiled, fastmath=fastmath, is_entry=is_entry, **options)
     options.update(nogil=True, error_model='numpy', fastmath=fastmath)
+    # Numba tells functions of one name apart by numbers that it counts in each process. Code that
+    # several processes have left on the disk may agree in these, and what is loaded second would
+    # call what belongs to the first. So a closure is named after all that it was made of.
+    made_of = [cell.cell_contents.__qualname__ for cell in function.__closure__ or ()]
+    function.__qualname__ = '_of_'.join([function.__qualname__, *made_of])
     # What is called from compiled code alone needs nothing that unpacks Python's objects.
     return njit(**options, no_cpython_wrapper=not is_entry, no_cfunc_wrapper=True)(function)
 
@@ -44,7 +49,9 @@ def variant(function, name, **names):
     One source serves several entries this way. A closure would not: Numba doesn't find its code
     again on the disk, and an entry that only calls a closure takes a second more to compile.
     """
-    return FunctionType(function.__code__, {**function.__globals__, **names}, name)
+    copy = FunctionType(function.__code__, {**function.__globals__, **names}, name)
+    copy.__qualname__ = name  # Numba's name for it: see ``compiled``.
+    return copy
 
 
 def entry(function=None, *, fastmath=FASTMATH):
