@@ -38,6 +38,23 @@ def test_loops_that_do_not_compile(monkeypatch):
         kendall_rank_loss(*preds, 2.0, backend='numba')
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_loops_of_another_surrogate(dtype, monkeypatch):
+    """Code from the disk may be wrong; the first call in a process finds that."""
+    loops = numba_cpu._loops('diffkendall')
+    monkeypatch.setattr(numba_cpu, '_loops', lambda surrogate: loops)
+    monkeypatch.setattr(numba_cpu, 'ready', set())
+    preds = torch.randn(2, 8, 30, dtype=dtype)
+    wrong = r'the compiled loop dense\.diffkendall_rows is wrong here: its loss is off by'
+    with pytest.raises(RuntimeError, match=wrong):
+        kendall_rank_loss(*preds, 2.0, backend='numba')
+    with pytest.warns(RuntimeWarning, match=wrong):
+        loss = kendall_rank_loss(*preds, 2.0)
+    assert torch.equal(loss, kendall_rank_loss(*preds, 2.0, backend='eager'))
+    monkeypatch.undo()
+    torch.testing.assert_close(kendall_rank_loss(*preds, 2.0, backend='numba'), loss)
+
+
 def test_what_failed_is_chosen_no_more(monkeypatch):
     monkeypatch.setattr(triton_cuda, '_installed', lambda: True)
     device = torch.device('cuda')

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-# Of loops and dtypes.
+# Loops, and the dtypes for which they were called.
 ready: set[tuple[Callable, torch.dtype]] = set()
 
 
@@ -41,22 +41,20 @@ class FirstCalls:
                 *(self.seconds, where),
             )
 
-    def make(self, run: Callable, dtype: torch.dtype, *nothing: object) -> None:
-        """Gets a loop ready that is not in ``ready`` yet.
+    def make(self, run: Callable, *arguments: object) -> None:
+        """Gets a loop ready by calling it.
 
         Args:
             run: a function that Numba compiles.
-            dtype: that of the logits.
-            nothing: arguments for it without any row, so that it computes nothing.
+            arguments: what it is called with.
         """
         if self.lock is None:
             self.lock = _hold(run.stats.cache_path)
         started = time.perf_counter()
-        run(*nothing)
+        run(*arguments)
         if run.stats.cache_misses:
             self.seconds += time.perf_counter() - started
             self.is_kept = run.stats.cache_path is not None
-        ready.add((run, dtype))
 
 
 def _hold(folder: str | None) -> contextlib.ExitStack:

@@ -40,6 +40,7 @@ from torch import Tensor
 
 from mmkendall.functional.backends.compiling import FirstCalls, ready
 from mmkendall.functional.backends.flat import in_parts
+from mmkendall.functional.backends.self_check import difference, small_batch
 
 # In the order of the codes in numba_choice.
 ALGORITHMS = ('dense', 'window', 'grid')
@@ -52,6 +53,8 @@ SECONDS_PER_PAIR = 3e-10
 MAX_DENSE_CLASSES = 128
 # Fewer classes are as fast by pairs, and so need not be looked at for rows without spread.
 MIN_FLAT_CLASSES = 2000
+# Of the small batch: narrow, wide and tied. The grid would not take the last one's outlier.
+TRIED_ROWS = 3
 
 
 @functools.lru_cache(maxsize=1)
@@ -91,7 +94,7 @@ def _loops(surrogate: str) -> tuple:
 
 @functools.lru_cache(maxsize=8)
 def _all_rows(num_rows: int):
-    return torch.arange(num_rows).numpy()
+    return torch.arange(num_rows, device='cpu').numpy()
 
 
 def rank_loss(
@@ -124,8 +127,8 @@ def rank_loss(
     algorithms = _loops(surrogate)
     dtype, total, first = preds_S.dtype, 0.0, FirstCalls()
     data = (preds_S.detach().numpy(), preds_T.detach().numpy())
-    grad = torch.empty(num_rows if need_grad else 0, num_classes, dtype=dtype)
-    loss = torch.empty(num_rows, dtype=dtype)
+    grad = preds_S.new_empty(num_rows if need_grad else 0, num_classes)
+    loss = preds_S.new_empty(num_rows)
     weight = 1 / num_rows if average else 1.0
     results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
@@ -150,14 +153,35 @@ def rank_loss(
                 continue
             run, before = algorithms[code], (*data, steepness)
             if (run, dtype) not in ready:
-                first.make(run, dtype, *before, rows[:0], *results)
+                _try(first, run, dtype, surrogate)
             seconds = pairs * SECONDS_PER_PAIR * len(rows) / num_rows
             total += _share_rows(seconds, rows, run, before, results)
     finally:
         first.close()
     if average:
-        loss = torch.full((), total / num_rows, dtype=dtype)
+        loss = preds_S.new_full((), total / num_rows)
     return loss, grad if need_grad else grad.view(-1)
+
+
+def _try(first: FirstCalls, run, dtype: torch.dtype, surrogate: str) -> None:
+    """The first call of a loop, on a small batch.
+
+    Raises:
+        RuntimeError: the result is not what torch computes.
+    """
+    preds_S, preds_T = (logits[:TRIED_ROWS].to(dtype) for logits in small_batch(1.0))
+    loss, grad = preds_S.new_empty(TRIED_ROWS), torch.empty_like(preds_S)
+    data = (preds_S.numpy(), preds_T.numpy(), 1.0)
+    results = (True, True, 1.0, loss.numpy(), grad.numpy())
+    for row in _all_rows(TRIED_ROWS).reshape(-1, 1):  # Each in the way that suits it.
+        first.make(run, *data, row, *results)
+    problem = difference(loss, grad, preds_S, preds_T, 1.0, surrogate)
+    if problem:
+        loop = f'{run.__module__.rpartition(".")[2]}.{run.__name__}'
+        raise RuntimeError(
+            f"the compiled loop {loop} is wrong here: {problem}; backend='eager' does without it"
+        )
+    ready.add((run, dtype))
 
 
 def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
@@ -168,7 +192,8 @@ def tau_b(rows_S: Tensor, rows_T: Tensor, tau: Tensor) -> None:
     rows = _all_rows(rows_S.shape[0])
     if (tau_b_rows, rows_S.dtype) not in ready:
         with contextlib.closing(FirstCalls()) as first:
-            first.make(tau_b_rows, rows_S.dtype, *data, rows[:0], tau.numpy())
+            first.make(tau_b_rows, *data, rows[:0], tau.numpy())
+            ready.add((tau_b_rows, rows_S.dtype))
     # About 50 ns for each class.
     _share_rows(rows_S.numel() * 5e-8, rows, tau_b_rows, data, (tau.numpy(),))
 

@@ -1,9 +1,10 @@
 """What keeps a compiled backend from hurting a run under ``backend='auto'``.
 
-A kernel that a device runs for the first time in a process is first given a small batch, whose
-result is compared with that of torch operations in float64. One that does not compile, raises or
-is off is reported once, and ``'auto'`` goes on without it until the process ends. A backend that
-was asked for by name is not checked: it raises what it raises.
+A kernel that a device runs for the first time in a process, or a CPU loop that a process calls for
+the first time, is first given a small batch, whose result is compared with that of torch
+operations in float64. One that does not compile, raises or is off is reported once, and ``'auto'``
+goes on without it until the process ends. Kernels that were asked for by name are not checked.
+Loops are, for their code comes from the disk: one that is off raises an error.
 """
 
 from __future__ import annotations
@@ -91,11 +92,23 @@ def _compare(
     backend: ModuleType, kind: Kind, steepness: float, device: torch.device
 ) -> str | None:
     """How the backend's result on a small batch differs from torch's, if it does."""
-    from mmkendall.functional.backends import eager
-
     _, part, _, surrogate = kind
     preds_S, preds_T = (logits.to(device) for logits in small_batch(steepness))
     loss, grad = backend.rank_loss(preds_S, preds_T, steepness, surrogate, True, algorithm=part)
+    return difference(loss, grad, preds_S, preds_T, steepness, surrogate)
+
+
+def difference(
+    loss: Tensor,
+    grad: Tensor,
+    preds_S: Tensor,
+    preds_T: Tensor,
+    steepness: float,
+    surrogate: str,
+) -> str | None:
+    """How a loss (N,) of logits (N, C) and its gradient differ from torch's, if they do."""
+    from mmkendall.functional.backends import eager
+
     exact = preds_S.double(), preds_T.double()
     expected, expected_grad = eager.rank_loss(*exact, steepness, surrogate, True)
     # The loss is 2 at most, but for the logistic surrogate.
@@ -117,7 +130,7 @@ def small_batch(steepness: float) -> tuple[Tensor, Tensor]:
     Their rows are narrow, wide, tied and one with an outlier, on the scale of 1 / steepness, so
     that every way that a kernel treats a pair is taken. No random state is touched.
     """
-    index = torch.arange(NUM_CLASSES, dtype=torch.float64)
+    index = torch.arange(NUM_CLASSES, dtype=torch.float64, device='cpu')
     waves = [torch.sin(index * factor) for factor in (1.0, 1.7, 2.3, 2.9)]
     student = torch.stack([4 * waves[0], 60 * waves[1], (3 * waves[2]).round(), 5 * waves[3]])
     teacher = torch.stack([4 * waves[1], 60 * waves[2], (3 * waves[3]).round(), 5 * waves[0]])
