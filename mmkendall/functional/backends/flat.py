@@ -72,19 +72,21 @@ def flat_or_not_finite(
     preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str
 ) -> tuple[Tensor, Tensor]:
     """Which of the rows (N, C) ``flat_rows`` takes, and which are not finite: (N,) bool each."""
-    ends = [(preds.amin(dim=1), preds.amax(dim=1)) for preds in (preds_S, preds_T)]
-    not_finite = sum((low - low) + (high - high) for low, high in ends).isnan()
-    range_S, range_T = (steepness * (high.double() - low.double()) for low, high in ends)
+    ends = [end(dim=1) for preds in (preds_S, preds_T) for end in (preds.amin, preds.amax)]
+    low_S, _, low_T, _ = ends
+    ends = torch.stack(ends).double()
+    not_finite = (ends - ends).sum(dim=0).isnan()
+    range_S, range_T = ranges = (ends[1::2] - ends[::2]) * steepness
     if surrogate == 'diffkendall':
-        flat = (range_S == 0) | (range_T == 0)
+        flat = (ranges == 0).any(dim=0)
     elif surrogate == 'hard_teacher':
         flat = (range_S < FLAT_RANGE) | (range_T == 0)
     else:
-        flat = (range_S < FLAT_RANGE) | (range_T < FLAT_RANGE)
-    for preds, (low, _) in zip((preds_S, preds_T), ends, strict=True):
+        flat = (ranges < FLAT_RANGE).any(dim=0)
+    for preds, low in ((preds_S, low_S), (preds_T, low_T)):
         # As numbers of this dtype, which add up several times as fast as bools.
         differs = torch.ne(preds, low[:, None], out=torch.empty_like(preds))
-        flat |= differs.sum(dim=1) * SHARE_OF_OTHERS <= preds.shape[1]
+        flat |= differs.sum(dim=1) <= preds.shape[1] / SHARE_OF_OTHERS
     return flat & ~not_finite, not_finite
 
 
