@@ -110,7 +110,7 @@ def run_backend(
     if name != 'auto' or backend is eager:
         return (*backend.rank_loss(preds_S, preds_T, *options), counts)
     try:
-        # Which of the CPU's loops a batch takes is not known here: each is tried where it is called.
+        # A batch may take any of the CPU's loops: each is tried where it is first called.
         if device.type == 'cpu' or self_check.passes(
             _kind(chosen, device, num_classes, surrogate, steepness), backend, steepness, device
         ):
