@@ -68,25 +68,38 @@ def in_parts(
     return (losses.mean(), grad / len(losses)) if average else (losses, grad)
 
 
+def ends_of_rows(preds_S: Tensor, preds_T: Tensor) -> Tensor:
+    """The lowest and the highest logit of the student's rows and of the teacher's, (4, N).
+
+    NaN where a row holds one.
+    """
+    return torch.stack(
+        [end(1) for preds in (preds_S, preds_T) for end in (preds.amin, preds.amax)]
+    )
+
+
+def mostly_tied(preds: Tensor, low: Tensor) -> Tensor:
+    """Which rows (N, C) have most classes at their lowest logit, ``low`` (N,): (N,) bool."""
+    # As numbers of this dtype, which add up several times as fast as bools.
+    differs = torch.ne(preds, low[:, None], out=torch.empty_like(preds))
+    return differs.sum(dim=1) <= preds.shape[1] / SHARE_OF_OTHERS
+
+
 def flat_or_not_finite(
     preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str
 ) -> tuple[Tensor, Tensor]:
     """Which of the rows (N, C) ``flat_rows`` takes, and which are not finite: (N,) bool each."""
-    ends = [end(dim=1) for preds in (preds_S, preds_T) for end in (preds.amin, preds.amax)]
-    low_S, _, low_T, _ = ends
-    ends = torch.stack(ends).double()
+    ends = ends_of_rows(preds_S, preds_T)
+    flat = mostly_tied(preds_S, ends[0]) | mostly_tied(preds_T, ends[2])
+    ends = ends.double()
     not_finite = (ends - ends).sum(dim=0).isnan()
-    range_S, range_T = ranges = (ends[1::2] - ends[::2]) * steepness
+    ranges = (ends[1::2] - ends[::2]) * steepness
     if surrogate == 'diffkendall':
-        flat = (ranges == 0).any(dim=0)
+        flat |= (ranges == 0).any(dim=0)
     elif surrogate == 'hard_teacher':
-        flat = (range_S < FLAT_RANGE) | (range_T == 0)
+        flat |= (ranges[0] < FLAT_RANGE) | (ranges[1] == 0)
     else:
-        flat = (ranges < FLAT_RANGE).any(dim=0)
-    for preds, low in ((preds_S, low_S), (preds_T, low_T)):
-        # As numbers of this dtype, which add up several times as fast as bools.
-        differs = torch.ne(preds, low[:, None], out=torch.empty_like(preds))
-        flat |= differs.sum(dim=1) <= preds.shape[1] / SHARE_OF_OTHERS
+        flat |= (ranges < FLAT_RANGE).any(dim=0)
     return flat & ~not_finite, not_finite
 
 

@@ -32,18 +32,14 @@ DENSE_CLASS, WINDOW_CLASS, LINE_CLASS, GRID_CLASS, NODE = 85.0, 170.0, 1100.0, 2
 LOGISTIC_CLASS = 170.0
 
 
-def choose_algorithms(preds_S, preds_T, steepness, surrogate, forced):
+def choose_algorithms(ranges, count, surrogate, is_single, forced):
     """The algorithm for each row, the best one or ``forced`` (-1: none), and what all cost.
 
+    ``ranges`` are k times those of the student's rows and of the teacher's, ``count`` the classes.
     Returns the codes (N,) and the cost in pairs of ``dense``.
     """
-    options = preds_S.shape[1], surrogate, preds_S.element_size() == 4, forced
-    ranges = []
-    for preds in (preds_S, preds_T):
-        # As numbers of Python: no overflow of float32, and no warning of an infinity.
-        ends = zip(preds.amin(1).tolist(), preds.amax(1).tolist(), strict=True)
-        ranges.append([steepness * (high - low) for low, high in ends])
-    num_rows = len(preds_S)
+    options = count, surrogate, is_single, forced
+    num_rows = len(ranges[0])
     if all(math.isfinite(sum(own)) for own in ranges):
         # What the narrowest and the widest rows take suits those in between.
         extremes = itertools.product(*({min(own), max(own)} for own in ranges))

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,12 @@ import torch
 from torch import Tensor
 
 from mmkendall.functional.backends.compiling import FirstCalls, ready
-from mmkendall.functional.backends.flat import in_parts
+from mmkendall.functional.backends.flat import (
+    FLAT_RANGE,
+    ends_of_rows,
+    in_parts,
+    mostly_tied,
+)
 from mmkendall.functional.backends.self_check import difference, small_batch
 
 # In the order of the codes in numba_choice.
@@ -118,12 +124,23 @@ def rank_loss(
     if algorithm != 'auto' and algorithm not in ALGORITHMS:
         raise ValueError(f'algorithm must be auto or one of {ALGORITHMS}, got {algorithm!r}')
     num_rows, num_classes = preds_S.shape
-    may_be_flat = num_classes >= MIN_FLAT_CLASSES and surrogate != 'logistic'
-    if algorithm == 'auto' and may_be_flat:
-        options = (steepness, surrogate, need_grad, compute_value, average)
-        result = in_parts(rank_loss, preds_S, preds_T, *options)
-        if result is not None:
-            return result
+    codes, found = None, [0]
+    pairs = num_rows * num_classes**2
+    if algorithm != 'auto' or num_classes > MAX_DENSE_CLASSES or surrogate == 'logistic':
+        from mmkendall.functional.backends.numba_choice import choose_algorithms
+
+        ends = ends_of_rows(preds_S, preds_T)
+        ranges = _scaled_ranges(ends, steepness)
+        may_be_flat = num_classes >= MIN_FLAT_CLASSES and surrogate != 'logistic'
+        if algorithm == 'auto' and may_be_flat and _look_flat(preds_S, preds_T, ends, ranges):
+            options = (steepness, surrogate, need_grad, compute_value, average)
+            result = in_parts(rank_loss, preds_S, preds_T, *options)
+            if result is not None:
+                return result
+        forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
+        is_single = preds_S.element_size() == 4
+        codes, pairs = choose_algorithms(ranges, num_classes, surrogate, is_single, forced)
+        found = sorted(set(codes))
     algorithms = _loops(surrogate)
     dtype, total, first = preds_S.dtype, 0.0, FirstCalls()
     data = (preds_S.detach().numpy(), preds_T.detach().numpy())
@@ -132,14 +149,6 @@ def rank_loss(
     weight = 1 / num_rows if average else 1.0
     results = (need_grad, compute_value, weight, loss.numpy(), grad.numpy())
 
-    codes, found = None, [0]
-    pairs = num_rows * num_classes**2
-    if algorithm != 'auto' or num_classes > MAX_DENSE_CLASSES or surrogate == 'logistic':
-        from mmkendall.functional.backends.numba_choice import choose_algorithms
-
-        forced = -1 if algorithm == 'auto' else ALGORITHMS.index(algorithm)
-        codes, pairs = choose_algorithms(preds_S, preds_T, steepness, surrogate, forced)
-        found = sorted(set(codes))
     try:
         for code in found:
             rows = _all_rows(num_rows)
@@ -161,6 +170,25 @@ def rank_loss(
     if average:
         loss = preds_S.new_full((), total / num_rows)
     return loss, grad if need_grad else grad.view(-1)
+
+
+def _scaled_ranges(ends: Tensor, steepness: float) -> list[list[float]]:
+    """k times the range of each of the student's rows and of the teacher's.
+
+    As numbers of Python: no overflow of float32, and no warning of an infinity.
+    """
+    low_S, high_S, low_T, high_T = ends.tolist()
+    return [
+        [steepness * (high - low) for low, high in zip(*own, strict=True)]
+        for own in ((low_S, high_S), (low_T, high_T))
+    ]
+
+
+def _look_flat(preds_S: Tensor, preds_T: Tensor, ends: Tensor, ranges: list[list[float]]) -> bool:
+    """Whether a row may be one of those that ``in_parts`` takes or leaves out."""
+    if not all(FLAT_RANGE <= own < math.inf for own in itertools.chain(*ranges)):
+        return True
+    return bool((mostly_tied(preds_S, ends[0]) | mostly_tied(preds_T, ends[2])).any())
 
 
 def _try(first: FirstCalls, run, dtype: torch.dtype, surrogate: str) -> None:
