@@ -67,7 +67,7 @@ def measure_steepness(steepness, options, progress):
                 once = seconds(call, options.device)
             except ValueError:  # The algorithm does not serve this range.
                 continue
-            if once < LONG_CALL:  # It may have compiled something.
+            if min(once, expected) < LONG_CALL:  # It may have compiled something.
                 once = seconds(call, options.device)
             latest[name] = (classes, once)
             calls[name] = call
