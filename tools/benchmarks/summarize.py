@@ -22,8 +22,10 @@ edited by hand. Figures for the loss are forward and backward through `kendall_r
 subjects of a case ran in turns in one process, each right after an untimed call of its own (not
 so for the share of a training step). Times are medians; the spread is how far the 20th and the
 80th percentile lie from them, in percent. Ratios compare medians of the same run. Memory is the
-most that was in use during a call beyond what was before it.
+most that was in use during a call beyond what was before it. Tables at the end, whose names begin
+with a folder, are of another machine and decide no bar.
 """
+CSVS = '*_*_*t.csv'
 # What the tables of a benchmark need beside the header.
 ABOUT = {
     'loss_costs': "Every loss with its default settings, forward and backward, the teacher's side "
@@ -268,12 +270,12 @@ BARS = (
 )
 
 
-def read(folder: Path) -> dict[str, list[dict[str, str]]]:
-    """The rows of each CSV, by its stem: benchmark, kind of device and threads."""
+def read(folder: Path, pattern: str) -> dict[str, list[dict[str, str]]]:
+    """The rows of each CSV, by its path without suffix: benchmark, kind of device and threads."""
     found = {}
-    for path in sorted(folder.glob('*_*_*t.csv')):
+    for path in sorted(folder.glob(pattern)):
         with path.open(newline='') as file:
-            found[path.stem] = list(csv.DictReader(file))
+            found[path.relative_to(folder).with_suffix('').as_posix()] = list(csv.DictReader(file))
     return found
 
 
@@ -315,7 +317,7 @@ def main() -> None:
     parser.add_argument('--folder', type=Path, default=Path('docs/benchmarks'), help='of the CSVs')
     parser.add_argument('--output', type=Path, help='the page to write; none without it')
     options = parser.parse_args()
-    files = read(options.folder)
+    files = read(options.folder, CSVS)
     head = ('device', 'what', 'bar', 'measured', 'verdict')
     bars = bar_table(files)
     title = 'Each figure beside its bar, one thread'
@@ -324,6 +326,7 @@ def main() -> None:
         table.add_row(*(cell.replace('**', '') for cell in row))
     console.print(table)
     if options.output:
+        files.update(read(options.folder, f'*/{CSVS}'))
         sections = [section(stem, rows, options.folder) for stem, rows in files.items()]
         bars_section = '## The bars, one thread\n\n' + markdown_table(head, bars)
         options.output.write_text('\n\n'.join([HEADER.rstrip(), bars_section, *sections]) + '\n')
