@@ -34,9 +34,8 @@ def compiled(function=None, *, fastmath=FASTMATH, is_entry=False, **options):
     if function is None:
         return functools.partial(compiled, fastmath=fastmath, is_entry=is_entry, **options)
     options.update(nogil=True, error_model='numpy', fastmath=fastmath)
-    # Numba tells functions of one name apart by numbers that it counts in each process. Code that
-    # several processes have left on the disk may agree in these, and what is loaded second would
-    # call what belongs to the first. So a closure is named after all that it was made of.
+    # Numba tells functions of one name apart by a count of each process. Code that two left on the
+    # disk may agree in it and call the other's: so a closure is named after what it is made of.
     made_of = [cell.cell_contents.__qualname__ for cell in function.__closure__ or ()]
     function.__qualname__ = '_of_'.join([function.__qualname__, *made_of])
     # What is called from compiled code alone needs nothing that unpacks Python's objects.
