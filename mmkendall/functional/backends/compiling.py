@@ -50,9 +50,9 @@ class FirstCalls:
         """
         if self.lock is None:
             self.lock = _hold(run.stats.cache_path)
-        started = time.perf_counter()
+        started, misses = time.perf_counter(), run.stats.cache_misses.copy()
         run(*arguments)
-        if run.stats.cache_misses:
+        if run.stats.cache_misses != misses:
             self.seconds += time.perf_counter() - started
             self.is_kept = run.stats.cache_path is not None
 
