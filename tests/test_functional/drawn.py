@@ -2,12 +2,17 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import strategies as st
 
 from mmkendall import kendall_rank_loss
-from mmkendall.functional.backends import reference
+from mmkendall.functional.backends import numba_cpu, reference
 
+needs_numba = pytest.mark.skipif(
+    numba_cpu.unavailable(torch.device('cpu'), torch.float32, 2, 'product') is not None,
+    reason='Numba is not installed',
+)
 STEEPNESS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 SIZES = (2, 3, 7, 8, 9, 31, 64, 65, 130, 257)
 KINDS = ('plain', 'ties', 'huge', 'tiny', 'constant', 'zeros', 'half tied', 'cluster', 'far')

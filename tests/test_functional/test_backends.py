@@ -22,15 +22,12 @@ from tests.test_functional.drawn import (
     check_function,
     definition,
     logits,
+    needs_numba,
 )
 
 ALGORITHMS = [('eager', name) for name in ('auto', 'tiles', 'window', 'waves', 'sorted')]
 ALGORITHMS += [('numba', name) for name in ('auto', *numba_cpu.ALGORITHMS)]
 
-needs_numba = pytest.mark.skipif(
-    numba_cpu.unavailable(torch.device('cpu'), torch.float32, 2, 'product') is not None,
-    reason='Numba is not installed',
-)
 both = pytest.mark.parametrize(
     ('backend', 'algorithm'),
     [

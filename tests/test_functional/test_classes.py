@@ -13,12 +13,9 @@ from mmkendall import kendall_rank_loss, kendall_tau
 from mmkendall.functional import SURROGATES
 from mmkendall.functional.backends import BACKENDS, eager, numba_cpu
 from mmkendall.functional.backends.flat import flat_or_not_finite, flat_rows
-from tests.test_functional.drawn import STEEPNESS, assert_close, definition
+from tests.test_functional.drawn import STEEPNESS, assert_close, definition, needs_numba
 
 INF = math.inf
-needs_numba = pytest.mark.skipif(
-    numba_cpu._import_problem() is not None, reason='Numba is not installed'
-)
 every_backend = pytest.mark.parametrize(
     'backend', ['auto', 'eager', 'reference', pytest.param('numba', marks=needs_numba)]
 )

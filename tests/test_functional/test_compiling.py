@@ -9,10 +9,7 @@ import subprocess
 import sys
 from types import FunctionType
 
-import pytest
-import torch
-
-from mmkendall.functional.backends import numba_cpu
+from tests.test_functional.drawn import needs_numba
 
 LINE = 'The CPU loops of the ranking loss were compiled, which took'
 SCRIPT = """
@@ -39,10 +36,6 @@ for surrogate in sys.argv[1:]:
     loss = kendall_rank_loss(student, teacher, 1.0, surrogate, backend='numba')
     torch.testing.assert_close(loss, exact.float())
 """
-needs_numba = pytest.mark.skipif(
-    numba_cpu.unavailable(torch.device('cpu'), torch.float32, 2, 'product') is not None,
-    reason='Numba is not installed',
-)
 
 
 @needs_numba
