@@ -95,6 +95,20 @@ def test_a_config_that_cannot_be(index, right):
     assert re.search(words, message), message
 
 
+def test_a_package_that_does_not_import(right, tmp_path, monkeypatch):
+    """The registry has none of its types then, and mmengine does not say why."""
+    package = tmp_path / 'halfmmzoo'
+    package.mkdir()
+    (package / '__init__.py').write_text('import a_dependency_that_is_not_there\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = copy.deepcopy(right)
+    cfg.visualizer = dict(type='halfmmzoo.Visualizer')
+    message = refusal(cfg)
+    assert 'visualizer' in message
+    assert "halfmmzoo cannot be imported: ModuleNotFoundError: No module named 'a_dep" in message
+    assert 'halfmmzoo/__init__.py:1' in message
+
+
 @pytest.mark.parametrize('index', range(len(BUILT)))
 def test_a_model_or_a_batch_that_cannot_be(index, right):
     mutate, words = BUILT[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 import traceback
@@ -54,6 +55,9 @@ def reason(error: BaseException, kind: Any = None) -> str:
     unknown = NOT_REGISTERED.match(text)
     if unknown:
         name, scope, registry = unknown.groups()
+        problem = _import_error(name.rpartition('.')[0].partition('.')[0])
+        if problem:
+            return f'the {registry} type {name!r} is not known, for {problem}'
         return (
             f'the {registry} type {name!r} is not known in the scope {scope or "mmengine"}; names '
             f'like it: {close_types(name)}'
@@ -67,6 +71,23 @@ def reason(error: BaseException, kind: Any = None) -> str:
             f'{f", did you mean {close}" if close else ""}; it takes {", ".join(known)}'
         )
     return text if text.strip() else type(error).__name__
+
+
+def _import_error(package: str) -> str:
+    """Why a package that is there cannot be imported; '' if it can, or if there is none.
+
+    mmengine says no more than that its types are not there.
+    """
+    if not package or importlib.util.find_spec(package) is None:
+        return ''
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # An import may raise anything.
+        return (
+            f'{package} cannot be imported: {type(error).__name__}: {one_line(error)} '
+            f'(raised at {place(error)}); `python -c "import {package}"` shows all of it'
+        )
+    return ''
 
 
 def arguments_of(kind: Any) -> list[str]:
