@@ -125,17 +125,17 @@ def kendall_rank_loss(
         O(N C) memory beside a fixed tile, and at most O(N C^2) time; less than that from a few
         hundred classes on, by sorting or on a grid (all backends but ``'reference'``). On a CPU,
         rows that do not count and rows in which a logit does not vary take O(C) time. With
-        ``'logistic'`` O(N C log C) time, but that ``'triton'`` compares all pairs, and takes 4,096
-        classes at most.
+        ``'logistic'`` O(N C log C) time, but that ``'triton'`` compares all pairs.
 
         But for ``'triton'``, rows in which different numbers of classes count are computed one
         number after the other.
         Inside of a transform of ``torch.func`` (``grad``, ``vmap``, ``jacrev``) the definition is
         computed, which takes O(N C^2) memory.
 
-        ``'triton'`` waits for nothing. Torch operations on a GPU wait for their loss, to see
-        whether it is NaN because of a minus infinity; inside of a CUDA graph, where nothing may
-        wait, they leave such rows and rows with masked classes NaN.
+        ``'triton'`` waits for nothing. From 100,000 classes on ``'auto'`` asks for the ranges of
+        the logits, as sums of sines are faster there where they are narrow. Torch operations on a
+        GPU wait for their loss, to see whether it is NaN because of a minus infinity; inside of a
+        CUDA graph, where nothing may wait, they leave such rows and rows with masked classes NaN.
 
     Example:
         >>> import torch

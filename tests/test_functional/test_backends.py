@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmkendall import kendall_rank_loss
 from mmkendall.functional.backends import BACKENDS, choose_backend, eager, logistic, numba_cpu
@@ -239,9 +240,64 @@ def test_auto_takes_numba_on_the_cpu(surrogate):
 
 def test_auto_takes_torch_on_cuda_where_the_kernels_do_not_serve():
     cuda = torch.device('cuda')
-    assert choose_backend('auto', cuda, torch.float32, 5000, 'logistic') == 'eager'
-    with pytest.raises(RuntimeError, match=r"Triton is not|4096 classes at most for 'logistic'"):
-        choose_backend('triton', cuda, torch.float32, 5000, 'logistic')
+    assert choose_backend('auto', cuda, torch.float64, 10, 'product') == 'eager'
+    assert choose_backend('auto', cuda, torch.float32, 300_000, 'logistic') == 'eager'
+    with pytest.raises(RuntimeError, match=r'Triton is not|262144 classes at most'):
+        choose_backend('triton', cuda, torch.float32, 300_000, 'logistic')
+
+
+@pytest.mark.parametrize(
+    ('num_classes', 'steepness', 'surrogate', 'of_sines'),
+    [
+        (120_000, 1.0, 'product', True),
+        (120_000, 10.0, 'product', False),
+        (90_000, 1.0, 'product', False),
+        (120_000, 1.0, 'diffkendall', False),
+    ],
+)
+def test_few_sines_beat_all_pairs_of_very_many_classes(
+    num_classes, steepness, surrogate, of_sines
+):
+    student, teacher = torch.randn(2, 2, num_classes)
+    options = steepness, surrogate
+    assert eager.beats_all_pairs(student, teacher, *options) == of_sines
+    # The kernels count classes and know NaN; a row without spread has no sines.
+    student[1, 5] = -math.inf
+    assert not eager.beats_all_pairs(student, teacher, *options)
+    assert not eager.beats_all_pairs(teacher, torch.zeros_like(teacher), *options)
+
+
+@pytest.mark.parametrize('allowed', ['highest', 'high', 'medium'])
+def test_sines_are_multiplied_in_full_precision(allowed):
+    """TF32 and bfloat16 would cost the loss its digits, on a GPU and on some processors."""
+
+    class Products(TorchDispatchMode):
+        seen = ()
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten.bmm.default:
+                self.seen += (precision_of_products(),)
+            return function(*args, **(kwargs or {}))
+
+    torch.set_float32_matmul_precision(allowed)
+    try:
+        told = precision_of_products()
+        with Products() as products:
+            eager.rank_loss(*torch.randn(2, 2, 300), 1.0, 'product', True, algorithm='waves')
+        assert precision_of_products() == told
+    finally:
+        torch.set_float32_matmul_precision('highest')
+    assert set(products.seen) <= {'highest', ('ieee', 'ieee')}
+    assert len(products.seen) == 2
+
+
+def precision_of_products() -> str | tuple[str, str]:
+    """That of CUDA and of oneDNN where this torch knows them apart."""
+    if hasattr(torch.backends, 'fp32_precision'):
+        return tuple(
+            getattr(torch.backends, of).matmul.fp32_precision for of in ('cuda', 'mkldnn')
+        )
+    return torch.get_float32_matmul_precision()
 
 
 def test_auto_falls_back_without_numba(monkeypatch):

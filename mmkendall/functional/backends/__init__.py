@@ -105,6 +105,9 @@ def run_backend(
     num_classes, device = preds_S.shape[1], preds_S.device
     options = (steepness, surrogate, need_grad, compute_value, average)
     chosen = choose_backend(name, device, preds_S.dtype, num_classes, surrogate, steepness)
+    on_gpu = name == 'auto' and chosen == 'triton'
+    if on_gpu and eager.beats_all_pairs(preds_S, preds_T, steepness, surrogate):
+        chosen = 'eager'
     backend = BACKENDS[chosen]
     counts = getattr(backend, 'COUNTS_CLASSES', False)
     if name != 'auto' or backend is eager:

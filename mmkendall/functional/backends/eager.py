@@ -21,7 +21,9 @@ finite are left out: neither decides what the others take.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -32,11 +34,13 @@ from mmkendall.functional.backends.reference import no_agreement, zero_or_nan
 
 COUNTS_CLASSES = False
 # A few tiles of this size stay in a core's second-level cache; a GPU wants fewer, larger kernels.
-TILE_ELEMENTS = {'cpu': 1 << 18, 'other': 1 << 22}
+TILE_ELEMENTS = {'cpu': 1 << 18, 'other': 1 << 24}
 # `waves` and `window` pay off from here.
 MIN_CLASSES = 200
-# With more sines than this for each class, `tiles` is faster.
-MAX_WAVES = 100
+# With more sines than this, and more than one for so many classes, `tiles` is faster.
+MAX_WAVES, CLASSES_A_WAVE = 100, 800
+# From so many classes on, a GPU does `waves` faster than it compares all pairs: docs/gpu.md.
+MIN_CLASSES_ON_GPU = 100_000
 # Closer together than this, the sines of the logits lose the differences between them.
 MIN_WAVE_RANGE = 0.5
 # Square blocks of classes: the mirror block below the diagonal is had for free.
@@ -146,8 +150,21 @@ def _can_wave(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str
         surrogate == 'product'
         and narrowest >= MIN_WAVE_RANGE
         and math.isfinite(widest)
-        and _num_waves(widest, preds_S.dtype) <= MAX_WAVES
+        and _num_waves(widest, preds_S.dtype) <= max(MAX_WAVES, preds_S.shape[1] // CLASSES_A_WAVE)
     )
+
+
+def beats_all_pairs(preds_S: Tensor, preds_T: Tensor, steepness: float, surrogate: str) -> bool:
+    """Whether, on a GPU, these operations take less time than kernels that compare all pairs.
+
+    They do for very many classes and a low steepness. The ranges of the logits tell, and asking
+    for them waits for the device, which a CUDA graph does not allow.
+    """
+    if preds_S.shape[1] < MIN_CLASSES_ON_GPU or surrogate != 'product':
+        return False
+    if preds_S.is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
+    return _can_wave(preds_S, preds_T, steepness, surrogate)
 
 
 def _reach(dtype: torch.dtype) -> float:
@@ -164,6 +181,33 @@ def _num_waves(widest: float, dtype: torch.dtype) -> int:
     return math.ceil(highest * (widest + _reach(dtype)) / (2 * math.pi))
 
 
+@contextlib.contextmanager
+def _exact_products() -> Iterator[None]:
+    """Matrix products of float32 as such, not in the TF32 or bfloat16 that a user may allow.
+
+    The sines cancel each other by and large: rounded, they would cost the loss its digits.
+    """
+    if hasattr(torch.backends, 'fp32_precision'):
+        # This torch keeps it by device, and raises where it is asked for all and they differ.
+        holders = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+        allowed = [holder.fp32_precision for holder in holders]
+        for holder in holders:
+            holder.fp32_precision = 'ieee'
+        try:
+            yield
+        finally:
+            for holder, precision in zip(holders, allowed, strict=True):
+                holder.fp32_precision = precision
+        return
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision('highest')
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
+
+
+@_exact_products()
 def _waves(
     preds_S: Tensor,
     preds_T: Tensor,

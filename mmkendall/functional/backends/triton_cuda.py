@@ -32,8 +32,6 @@ from torch import Tensor
 COUNTS_CLASSES = True
 SURROGATES = ('product', 'diffkendall', 'hard_teacher', 'logistic')
 MAX_CLASSES = 262_144
-# Torch operations take the logistic surrogate by sorting, with less work than all pairs of more.
-MAX_LOGISTIC_CLASSES = 4096
 ALGORITHMS = ('auto', 'dense', 'window')
 WINDOW_SURROGATES = ('product', 'hard_teacher')
 # Classes and steepness from which the window pays for its two sorts, by the instructions that a
@@ -75,9 +73,8 @@ def unavailable(
         return f'it needs logits on a CUDA device, not on {device.type}'
     if dtype != torch.float32:
         return 'it computes in float32'
-    most = MAX_LOGISTIC_CLASSES if surrogate == 'logistic' else MAX_CLASSES
-    if num_classes > most:
-        return f'it takes {most} classes at most for {surrogate!r}, not {num_classes}'
+    if num_classes > MAX_CLASSES:
+        return f'it takes {MAX_CLASSES} classes at most, not {num_classes}'
     return None
 
 
