@@ -7,6 +7,7 @@ import csv
 import pytest
 import torch
 
+from mmkendall.functional.backends import triton_cuda
 from tests.conftest import run_tool
 
 TOOL = 'misc/gpu_report.py'
@@ -27,6 +28,8 @@ def test_needs_a_gpu(tmp_path):
         ('ranks', 'gloo, 2 processes'),
         ('racecheck', 'skipped: compute-sanitizer is not on the PATH'),
         ('compiled', 'skipped: '),
+        ('sines', 'products of high precision'),
+        ('losses', 'linear_kendall_rank_loss'),
     ],
 )
 def test_parts(part, words, tmp_path):
@@ -45,5 +48,6 @@ def test_whole_rehearsal(tmp_path):
     assert 'A rehearsal on a CPU' in report
     with open(tmp_path / 'report' / 'results.csv') as file:
         rows = list(csv.DictReader(file))
-    assert len([row for row in rows if row['part'] == 'definition']) == 5
+    kernels = len(triton_cuda.SURROGATES) + len(triton_cuda.WINDOW_SURROGATES)
+    assert len([row for row in rows if row['part'] == 'definition']) == kernels
     assert (tmp_path / 'report' / 'speed.svg').read_text().startswith('<svg')
