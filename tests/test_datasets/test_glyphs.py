@@ -78,7 +78,9 @@ def test_faces_and_what_they_lack(some_fonts, tmp_path):
     faces, unread = find_faces([tmp_path])
     assert not faces
     assert "can't be read" in unread['broken.ttf']
-    with pytest.raises(GlyphsError, match='nowhere is none'):
+    (sans,) = find_faces([some_fonts / 'DejaVuSans.ttf'])[0]
+    assert sans in find_faces([some_fonts])[0]
+    with pytest.raises(GlyphsError, match='nowhere is not there'):
         find_faces([tmp_path / 'nowhere'])
 
 

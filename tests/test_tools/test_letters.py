@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS
 
-from mmkendall.datasets.glyphs import capitals, letters
+from mmkendall.datasets.glyphs import GlyphsError, capitals, letters
 
-from ..conftest import call_tool, run_tool
+from ..conftest import call_tool, load_tool, run_tool
 
 TOOL = 'dataset_converters/letters.py'
 
@@ -72,7 +74,7 @@ def refused(monkeypatch, capsys, folder, *options) -> str:
     [
         ((), 'must give 120 faces (--least), got'),
         (('--classes', 'kanji'), 'of 0 faces that draw all 600 characters'),
-        (('--fonts', 'nowhere'), 'fonts must be folders, and nowhere is none'),
+        (('--fonts', 'nowhere'), 'fonts must be files or folders, and nowhere is not there'),
         (('--classes', 'none.txt'), "classes 'none.txt' can't be read as UTF-8"),
         (('--views', '0'), '--views must be 1 or more, got 0'),
         (('--above', '1.5'), '--above must be above 0 and at most 1, got 1.5'),
@@ -92,6 +94,37 @@ def test_refuses(options, message, some_fonts, tmp_path, monkeypatch, capsys):
         packages = Path(path).read_text().split()
         assert len(packages) > 20
         assert all(package.startswith('fonts-') for package in packages)
+
+
+@pytest.mark.skipif(shutil.which('dpkg-query') is None, reason="needs Debian's dpkg-query")
+def test_only_fonts_of_the_listed_packages(tmp_path):
+    """Whatever else is installed: the same list draws the same data."""
+    tool, listed = load_tool(TOOL), tmp_path / 'fonts.txt'
+    some = 'dpkg', *installed_fonts()[:1]  # The first has files, and none of them is a font.
+    listed.write_text('\n'.join(some))
+    owned = subprocess.run(
+        ['dpkg-query', '-L', *some], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    expected = {path for path in owned if Path(path).suffix in ('.ttf', '.otf')}
+    assert set(map(str, tool.listed_fonts(listed))) == expected
+    assert len(some) == 1 or expected
+    listed.write_text('dpkg\nfonts-that-are-not-there')
+    with pytest.raises(GlyphsError, match='1 of them are not installed, fonts-that-are-not-there'):
+        tool.listed_fonts(listed)
+
+
+def installed_fonts() -> list[str]:
+    """Packages of fonts on this machine."""
+    owners = subprocess.run(
+        ['dpkg-query', '-S', '*.ttf'], capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    return sorted({line.partition(':')[0] for line in owners if line.startswith('fonts-')})
+
+
+def test_without_debian_all_of_the_system_take_part(tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    tool = load_tool(TOOL)
+    assert tool.listed_fonts(tmp_path / 'fonts.txt') == tool.SYSTEM_FONTS
 
 
 def test_a_class_is_not_on_both_sides(tmp_path, monkeypatch, capsys):

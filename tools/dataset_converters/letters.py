@@ -8,8 +8,9 @@ Images are 32x32, white on black. ``letters`` are the 119 lower-case letters of 
 Extended-A, with the capitals A to Z for transfer; ``kanji`` the first 500 of JIS level 1, with the
 next 100. FILE has a character or a string a line. A face that lacks a glyph is left out and
 listed. Faces that look alike are in one group, and no group is in two of train, val and test. The
-same fonts, options and versions give the same bytes, of which a checksum is printed. sheet.png
-shows some of it.
+same fonts, options and versions give the same bytes, of which a checksum is printed: on a Debian
+those of the packages that fonts_letters.txt or fonts_kanji.txt names are taken, whatever else is
+installed. sheet.png shows some of it.
 
 docs/letters.md says more.
 """
@@ -17,6 +18,8 @@ docs/letters.md says more.
 from __future__ import annotations
 
 import argparse
+import shutil
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +43,7 @@ from mmkendall.datasets.glyphs import (  # noqa: E402
     write_folder,
 )
 from mmkendall.datasets.glyphs.classes import NUM_KANJI, NUM_KANJI_TO_TRANSFER  # noqa: E402
-from mmkendall.datasets.glyphs.faces import SYSTEM_FONTS  # noqa: E402
+from mmkendall.datasets.glyphs.faces import SUFFIXES, SYSTEM_FONTS  # noqa: E402
 
 HERE = Path(__file__).parent
 # Fewer faces than this make a teacher that is worse than its student.
@@ -60,9 +63,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--fonts',
         nargs='+',
-        default=SYSTEM_FONTS,
         metavar='FOLDER',
-        help="default: the system's fonts",
+        help="default: of the packages in the list beside this file, else the system's fonts",
     )
     parser.add_argument(
         '--least',
@@ -115,6 +117,34 @@ def chosen_classes(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str
     return classes, transfer
 
 
+def listed_fonts(listed: Path) -> list[Path] | tuple[str, ...]:
+    """The font files of the packages that a file lists; all of the system without Debian's tools.
+
+    Raises:
+        GlyphsError: a package is not installed. Fewer fonts, or more, would draw other data.
+    """
+    if shutil.which('dpkg-query') is None:
+        return SYSTEM_FONTS
+    packages = listed.read_text().split()
+
+    def ask(*question: str) -> list[str]:
+        command = ['dpkg-query', *question, *packages]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False
+        ).stdout.splitlines()
+
+    states = (line.split() for line in ask('-W', '-f', '${Package} ${db:Status-Status}\n'))
+    installed = {name for name, *state in states if state == ['installed']}
+    missing = [package for package in packages if package not in installed]
+    if missing:
+        raise GlyphsError(
+            f'fonts of {len(packages)} packages make this data, and {len(missing)} of them are '
+            f'not installed, {missing[0]} the first (--fonts /usr/share/fonts takes whatever is '
+            'there)'
+        )
+    return [path for path in map(Path, ask('-L')) if path.suffix.lower() in SUFFIXES]
+
+
 def more_fonts(classes: str) -> str:
     """What installs enough fonts on Debian."""
     if classes not in LEAST:
@@ -146,7 +176,10 @@ def main() -> int:
     console = Console(stderr=True)
     try:
         classes, transfer_classes = chosen_classes(args)
-        faces, unread = find_faces(args.fonts)
+        fonts = args.fonts
+        if fonts is None and args.classes in LEAST:
+            fonts = listed_fonts(HERE / f'fonts_{args.classes}.txt')
+        faces, unread = find_faces(fonts or SYSTEM_FONTS)
         arrays, meta = make_glyphs(
             faces,
             classes,

@@ -48,26 +48,26 @@ class Face:
         return ''.join(each for each in wanted if ord(each) not in self.characters)
 
 
-def find_faces(folders: Sequence[str | Path] = SYSTEM_FONTS) -> tuple[list[Face], dict[str, str]]:
-    """The outline faces of all fonts in some folders and below them, sorted by name.
+def find_faces(fonts: Sequence[str | Path] = SYSTEM_FONTS) -> tuple[list[Face], dict[str, str]]:
+    """The outline faces of some font files, and of all in some folders and below, sorted by name.
 
     Args:
-        folders: of fonts. Defaults to those of the system.
+        fonts: files and folders of fonts. Defaults to those of the system.
 
     Returns:
         The faces, and for each file that cannot be read the reason.
 
     Raises:
-        GlyphsError: a folder that is not there; none of the system's is there.
+        GlyphsError: one that is not there; none of the system's is there.
         ImportError: Pillow or fontTools is missing.
     """
-    folders = [Path(folder) for folder in folders]
-    missing = [str(folder) for folder in folders if not folder.is_dir()]
-    if missing and (tuple(map(str, folders)) != SYSTEM_FONTS or len(missing) == len(folders)):
-        raise GlyphsError(f'fonts must be folders, and {", ".join(missing)} is none')
+    fonts = [Path(font) for font in fonts]
+    missing = [str(font) for font in fonts if not font.exists()]
+    if missing and (tuple(map(str, fonts)) != SYSTEM_FONTS or len(missing) == len(fonts)):
+        raise GlyphsError(f'fonts must be files or folders, and {", ".join(missing)} is not there')
     faces, unread = [], {}
-    for folder in folders:
-        for path in sorted(folder.rglob('*')):
+    for font in fonts:
+        for path in sorted(font.rglob('*')) if font.is_dir() else [font]:
             if path.suffix.lower() in SUFFIXES:
                 try:
                     faces.extend(_read(path))
