@@ -64,6 +64,8 @@ HEADINGS = dict(
 )
 CAPTION = 'spread: of the 20th and 80th percentile from the median, %'
 MIN_REPEATS, MAX_REPEATS = 3, 200
+# Calls of a subject that takes so many within so many seconds, however few the turns are.
+QUICK_CALLS, QUICK_SECONDS = 15, 2.0
 # A baseline whose call takes longer, in seconds, is not warmed up.
 LONG_CALL = 2.0
 # One that takes longer, in seconds, has filled the caches for itself soon enough.
@@ -265,6 +267,11 @@ def measure(
             extra[name] = peak_extra_bytes(call, options.device)
     repeats = int(options.seconds / max(sum(once.values()), 1e-9))
     repeats = min(MAX_REPEATS, max(MIN_REPEATS, repeats))
+    # Beside a slow one there are few turns: a quick one is called several times in each.
+    in_turn = {
+        name: max(1, min(QUICK_CALLS, int(QUICK_SECONDS / once[name])) // repeats)
+        for name in calls
+    }
     progress.update(task, total=repeats)
     times = {name: [] for name in calls}
     for turn in range(repeats):
@@ -272,7 +279,8 @@ def measure(
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             if alone and once[name] < ALONE_CALL:
                 calls[name]()
-            times[name].append(seconds(calls[name], options.device))
+            for _ in range(in_turn[name]):
+                times[name].append(seconds(calls[name], options.device))
         progress.advance(task)
     progress.remove_task(task)
     median = {name: statistics.median(times[name]) for name in calls}
@@ -288,7 +296,7 @@ def measure(
                 'median_s': median[name],
                 'p20_s': quantiles[1],
                 'p80_s': quantiles[7],
-                'repeats': repeats,
+                'repeats': len(times[name]),
                 'extra_bytes': extra[name],
                 'ratio': median[baseline] / median[name],
             }
