@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -78,7 +79,8 @@ def _import_error(package: str) -> str:
 
     mmengine says no more than that its types are not there.
     """
-    if not package or importlib.util.find_spec(package) is None:
+    # What stands for a package of another name has no place to be found at.
+    if not package or package in sys.modules or importlib.util.find_spec(package) is None:
         return ''
     try:
         importlib.import_module(package)
