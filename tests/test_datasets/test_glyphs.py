@@ -80,7 +80,10 @@ def test_faces_and_what_they_lack(some_fonts, tmp_path):
     assert "can't be read" in unread['broken.ttf']
     (sans,) = find_faces([some_fonts / 'DejaVuSans.ttf'])[0]
     assert sans in find_faces([some_fonts])[0]
-    with pytest.raises(GlyphsError, match='nowhere is not there'):
+    (tmp_path / 'fonts.txt').write_text('fonts-dejavu')
+    with pytest.raises(GlyphsError, match=r'fonts\.txt is neither'):
+        find_faces([some_fonts, tmp_path / 'fonts.txt'])
+    with pytest.raises(GlyphsError, match='nowhere is neither'):
         find_faces([tmp_path / 'nowhere'])
 
 

@@ -74,7 +74,7 @@ def refused(monkeypatch, capsys, folder, *options) -> str:
     [
         ((), 'must give 120 faces (--least), got'),
         (('--classes', 'kanji'), 'of 0 faces that draw all 600 characters'),
-        (('--fonts', 'nowhere'), 'fonts must be files or folders, and nowhere is not there'),
+        (('--fonts', 'nowhere'), 'fonts must be folders or font files, and nowhere is neither'),
         (('--classes', 'none.txt'), "classes 'none.txt' can't be read as UTF-8"),
         (('--views', '0'), '--views must be 1 or more, got 0'),
         (('--above', '1.5'), '--above must be above 0 and at most 1, got 1.5'),

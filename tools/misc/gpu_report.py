@@ -42,8 +42,7 @@ from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from mmkendall import functional, kendall_rank_loss  # noqa: E402
-from mmkendall.functional import backends as ways  # noqa: E402
-from mmkendall.functional.backends import eager, self_check, triton_cuda  # noqa: E402
+from mmkendall.functional.backends import eager, reference, self_check, triton_cuda  # noqa: E402
 
 KERNELS = [
     *((surrogate, 'dense') for surrogate in triton_cuda.SURROGATES),
@@ -117,7 +116,7 @@ def definition(device: str) -> list[Row]:
                 preds_S, preds_T, steepness, surrogate, True, algorithm=algorithm
             )
             exact = preds_S.double().requires_grad_()
-            expected = ways.reference.rank_loss(exact, preds_T.double(), steepness, surrogate)
+            expected = reference.rank_loss(exact, preds_T.double(), steepness, surrogate)
             (slope,) = torch.autograd.grad(expected.sum(), exact)
             floor = 1e-7 * steepness / classes  # Of pairs that are saturated, all of them.
             off = (grad - slope).norm() / (slope.norm() + floor)

@@ -58,22 +58,27 @@ def find_faces(fonts: Sequence[str | Path] = SYSTEM_FONTS) -> tuple[list[Face], 
         The faces, and for each file that cannot be read the reason.
 
     Raises:
-        GlyphsError: one that is not there; none of the system's is there.
+        GlyphsError: one that is neither; none of the system's is there.
         ImportError: Pillow or fontTools is missing.
     """
     fonts = [Path(font) for font in fonts]
-    missing = [str(font) for font in fonts if not font.exists()]
-    if missing and (tuple(map(str, fonts)) != SYSTEM_FONTS or len(missing) == len(fonts)):
-        raise GlyphsError(f'fonts must be files or folders, and {", ".join(missing)} is not there')
+    wrong = [str(font) for font in fonts if not (font.is_dir() or _is_font(font))]
+    if wrong and (tuple(map(str, fonts)) != SYSTEM_FONTS or len(wrong) == len(fonts)):
+        names = ', '.join(wrong)
+        raise GlyphsError(f'fonts must be folders or font files, and {names} is neither')
     faces, unread = [], {}
     for font in fonts:
         for path in sorted(font.rglob('*')) if font.is_dir() else [font]:
-            if path.suffix.lower() in SUFFIXES:
+            if _is_font(path):
                 try:
                     faces.extend(_read(path))
                 except Exception as error:  # fontTools raises what its tables happen to raise.
                     unread[path.name] = f"can't be read: {type(error).__name__}: {error}"
     return sorted(faces, key=lambda face: face.key), unread
+
+
+def _is_font(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _read(path: Path) -> Iterator[Face]:
