@@ -28,7 +28,7 @@ NEAR_SHARE = 39.0
 # Worth in pairs of ``dense``: a pair of fractions, one that needs exponentials, a pair of the
 # window, one that is near in both logits, a class of each algorithm, and a node of the grid.
 FRACTION_PAIR, EXPONENTIAL_PAIR, NEAR_PAIR, LINE_PAIR = 1.8, 2.5, 3.5, 9.0
-DENSE_CLASS, WINDOW_CLASS, LINE_CLASS, GRID_CLASS, NODE = 85.0, 170.0, 950.0, 200.0, 27.0
+DENSE_CLASS, WINDOW_CLASS, LINE_CLASS, GRID_CLASS, NODE = 85.0, 170.0, 860.0, 200.0, 27.0
 LOGISTIC_CLASS = 170.0
 
 
