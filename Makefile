@@ -54,8 +54,9 @@ SPHINX = $(BIN)/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep
 CHECK_PYTHON = $(PYTHON) requirements/check_python.py
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install lock check-install bench demo demo-methods letters test test-kernels test-trust \
-    test-classic test-newest newest-python test-det gpu docs test-docs docs-links figures lint format clean
+.PHONY: help install lock check-install bench demo demo-methods letters test test-long \
+    test-kernels test-trust test-classic test-newest newest-python test-det gpu docs test-docs \
+    docs-links figures lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -137,6 +138,10 @@ letters: $(READY) ## Draw letters from installed fonts; train a teacher, a stude
 test: $(READY) ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
+# A file stays in one process: what its tests share is trained once.
+test-long: $(READY) ## Run the tests that take longest: trainings one after another, several processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'long and not trust'
+
 test-kernels: $(READY) ## Run the CUDA kernels in Triton's interpreter, beside the definition
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m kernels tests/test_functional
 
@@ -146,7 +151,8 @@ test-trust: $(READY) ## Kill, stop and resume trainings in full; print what was 
 
 # Without the wheel, and without the configs one by one: their networks and losses are built anyway.
 test-classic: $(CLASSIC_READY) ## Run the tests on torch 1.13 from Debian 12
-	OMP_NUM_THREADS=1 $(CLASSIC)/bin/python -m pytest -n $(WORKERS) --ignore tests/test_packaging.py \
+	OMP_NUM_THREADS=1 $(CLASSIC)/bin/python -m pytest -n $(WORKERS) \
+	    -m 'not trust and not tutorial and not kernels' --ignore tests/test_packaging.py \
 	    --ignore tests/test_configs/test_every_config.py
 
 $(CLASSIC_READY): requirements/locked-classic.txt setup.cfg pyproject.toml

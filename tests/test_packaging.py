@@ -93,6 +93,7 @@ def test_wheel_holds_configs_and_tools(wheel):
     assert not [name for name in names if '__pycache__' in name or name.startswith('tests')]
 
 
+@pytest.mark.long
 def test_wheel_works_elsewhere(wheel, tmp_path):
     site = tmp_path / 'site'
     subprocess.run(

@@ -126,6 +126,7 @@ def measure_in_process(rank: int, folder: Path) -> None:
     assert metric.evaluate(len(teacher))['kendall/tau_b'] == pytest.approx(1)
 
 
+@pytest.mark.long
 def test_repeated_numbers_in_two_processes(tmp_path):
     dump(predictions(torch.rand(8, 6))[:7], tmp_path / 'teacher.pkl')
     run_in_processes(measure_in_process, 2, tmp_path, tmp_path)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from types import FunctionType
 
+import pytest
+
 from tests.test_functional.drawn import needs_numba
 
 LINE = 'The CPU loops of the ranking loss were compiled, which took'
@@ -38,6 +40,7 @@ for surrogate in sys.argv[1:]:
 """
 
 
+@pytest.mark.long
 @needs_numba
 def test_processes_that_start_together_compile_once(tmp_path):
     def start():
@@ -57,6 +60,7 @@ def test_processes_that_start_together_compile_once(tmp_path):
     assert later.returncode == 0
 
 
+@pytest.mark.long
 @needs_numba
 def test_code_of_several_processes_is_told_apart(tmp_path):
     """Numba counts the functions that a process compiles; here two count the same."""

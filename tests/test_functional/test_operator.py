@@ -86,6 +86,7 @@ def test_compiles_with_every_option():
     torch.testing.assert_close(gradient(loss, preds_S), gradient(expected, preds_S))
 
 
+@pytest.mark.long
 @needs_custom_op
 @pytest.mark.skipif(shutil.which('c++') is None, reason='inductor needs a C++ compiler')
 def test_compiles_with_inductor_beside_other_losses():
@@ -181,6 +182,7 @@ def train_one_step(rank, batch, preds_T, result):
         torch.save(model.module.weight.grad, result)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='this torch has no distributed')
 def test_ddp_gives_the_gradient_of_the_whole_batch(tmp_path):
     batch, preds_T = torch.randn(8, 6), torch.randn(8, 12)

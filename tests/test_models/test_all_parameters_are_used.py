@@ -57,6 +57,7 @@ def train_in_a_process(rank: int) -> None:
     del wrapped, model, optimizer
 
 
+@pytest.mark.long
 def test_two_processes_train_on_after_distillation_has_stopped(tmp_path):
     run_in_processes(train_in_a_process, 2, tmp_path)
 

@@ -185,6 +185,7 @@ def _steps_of_process(rank: int, folder: Path) -> None:
         _step(model, parts[rank], folder / f'{name} {rank}.pth')
 
 
+@pytest.mark.long
 def test_gathered_over_processes_is_the_loss_of_the_whole_batch(tmp_path):
     """Batches of unlike length, and a masked image: value and averaged gradient are those of one
     process with the whole batch."""

@@ -15,6 +15,9 @@ import pytest
 
 from ..conftest import REPOSITORY
 
+# All of them look at one study, which is trained first.
+pytestmark = pytest.mark.long
+
 BENCHMARK = REPOSITORY / 'tools' / 'benchmark.py'
 # Few images, one epoch, a teacher that is as small as its student; the last images of the training
 # set choose the settings.

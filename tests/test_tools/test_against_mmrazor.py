@@ -16,6 +16,7 @@ OURS = 'configs/imagenet/kd-rank_logits_resnet34_resnet18_8xb32_in1k.py'
 RANDOM = ['model.teacher_ckpt=None', 'allow_random_teacher=True', 'model.teacher.pretrained=False']
 
 
+@pytest.mark.long
 def test_the_table():
     said = run_tool('benchmark.py', '--against', 'mmrazor', cwd=REPOSITORY).stdout
     lines = [re.split(r' {2,}', line) for line in said.splitlines()]
@@ -50,6 +51,7 @@ def test_the_table():
     assert re.search(rf'python tools/test\.py {re.escape(BASE)} {url}', said)
 
 
+@pytest.mark.long
 def test_weights_and_a_checkpoint_on_the_same_images(
     imagenet_folder, tmp_path, monkeypatch, capfd
 ):
@@ -94,6 +96,7 @@ def test_refuses(arguments, message, monkeypatch, capsys):
     assert error.count('\n') == 1
 
 
+@pytest.mark.long
 def test_a_test_that_fails_is_said(tmp_path, monkeypatch, capfd):
     """A file that is no checkpoint: tools/test.py says why, and the command what to do."""
     (tmp_path / 'torn.pth').write_bytes(b'PK no')

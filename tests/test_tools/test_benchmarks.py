@@ -25,6 +25,7 @@ def test_the_page_is_written_from_its_tables(tmp_path, monkeypatch):
     assert page.read_text() == (REPOSITORY / 'docs/benchmarks.md').read_text()
 
 
+@pytest.mark.long
 def test_every_loss_stands_beside_a_divergence(tmp_path, monkeypatch):
     """From the measurement to the page: a row a loss, with its time over that of KL."""
     out = ('--short', '--seconds', '0.01', '--output-dir', tmp_path)

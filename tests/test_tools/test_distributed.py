@@ -156,6 +156,7 @@ def _steps_of_rank(rank: int, processes: int, folder: Path) -> None:
     torch.save(two_steps(wrap, slice(rank, None, processes)), folder / f'{rank}.pth')
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('processes', [2, pytest.param(4, marks=pytest.mark.trust)])
 def test_gradients_are_those_of_one_process(processes, tmp_path):
     expected = two_steps(lambda model: model, slice(None))
@@ -198,6 +199,7 @@ def train_one(tmp_path: Path) -> list[dict]:
     return losses_of(folder, 1)
 
 
+@pytest.mark.long
 @old_launcher
 @pytest.mark.parametrize('processes', [2, pytest.param(4, marks=pytest.mark.trust)])
 def test_several_processes_give_the_losses_of_one(processes, tmp_path):
@@ -327,6 +329,7 @@ def slurm(folder: Path, **more: str) -> dict[str, str]:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_slurm_launchers(tmp_path):
     """The scripts hand Slurm the right job, and the job runs under mmengine's Slurm launcher."""
     environment = slurm(tmp_path, GPUS='1', SRUN_ARGS='--quiet --exclusive')

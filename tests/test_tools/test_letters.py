@@ -35,6 +35,7 @@ def test_letters(letters_folder):
     assert np.array_equal(sheet[:64, :32], column)
 
 
+@pytest.mark.long
 def test_classes_of_a_file_and_a_checksum(some_fonts, tmp_path):
     (tmp_path / 'classes.txt').write_text('a\nfi\nж\n', encoding='utf-8')
     (tmp_path / 'other.txt').write_text('x\ny\n')
@@ -134,6 +135,7 @@ def test_a_class_is_not_on_both_sides(tmp_path, monkeypatch, capsys):
     assert 'classes that --classes has not, got a, b' in said
 
 
+@pytest.mark.long
 def test_trains_against_teacher_logits_of_all_images(letters_folder, tmp_path):
     """A few batches of the real configs: teacher, its logits on disk, a student on some faces."""
     configs = 'mmkendall::letters'

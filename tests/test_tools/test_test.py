@@ -228,6 +228,7 @@ def test_unreadable_checkpoints(name, message, tool, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_what_a_plain_model_was_trained_to_is_measured(tmp_path):
     """Both tools as commands, by the config's name, in a folder of the user's."""
     config = 'mmkendall::digits/resnet18-w4_1xb64_digits.py'

@@ -64,6 +64,7 @@ def test_gradient_reaches_the_student_alone(config):
     assert all(p.grad is None for p in model.teacher.parameters())
 
 
+@pytest.mark.long
 def test_rank_loss_option_on_mmrazors_own_file(imagenet_folder, tmp_path):
     """No config of ours at all; then resumed, and tested with its predictions written."""
     config = 'mmrazor::distill/mmcls/kd/kd_logits_resnet34_resnet18_8xb32_in1k.py'

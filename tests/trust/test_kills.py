@@ -25,6 +25,7 @@ def kill(folder, *options: str) -> None:
     assert '0 failures' in done.stdout
 
 
+@pytest.mark.long
 def test_three_kills_lose_nothing(tmp_path):
     kill(tmp_path, '--kills', '3', '--kinds', '1')
 
