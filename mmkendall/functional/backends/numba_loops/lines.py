@@ -19,7 +19,8 @@ from mmkendall.functional.backends.numba_loops.pairs import BLOCK, NEAR, make_ne
 
 # A class reads the nodes from MARGIN before the first of its own on: all that are less than NEAR
 # away, and some others. What lies below its own is counted by groups of nodes, whatever k is.
-MARGIN, WIDTH, SHIFT = 36, 80, 6
+MARGIN = int(NEAR / taps.STEP) + taps.TAPS // 2
+WIDTH, SHIFT = 2 * MARGIN + taps.TAPS, 6
 GROUP = 1 << SHIFT
 
 
@@ -91,11 +92,10 @@ def _visit(logits, lowest, highest, scale, slopes):
                 own_wide, own_line = wide[node : node + taps.TAPS], line[node : node + taps.TAPS]
                 mass = upper = 0.0
                 for tap in range(taps.TAPS):
-                    weight = np.float64(weights[tap, i])
-                    own_wide[tap] += weight
+                    own_wide[tap] += weights[tap, i]
                     own_line[tap] = own_wide[tap]
-                    mass += weight
-                    upper += weight if left + tap >= GROUP else 0.0
+                    mass += weights[tap, i]
+                    upper += weights[tap, i] if left + tap >= GROUP else 0.0
                 own_groups = wide_groups[group : group + 2]
                 own_groups[0] += mass - upper
                 own_groups[1] += upper
