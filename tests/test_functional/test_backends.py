@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -320,6 +321,23 @@ def test_code_on_disk_is_that_of_all_its_sources():
         *(window.product_rows, window.line_rows, window.hard_teacher_rows),
     ):
         assert run.py_func.__qualname__.endswith(f'_{basics.SOURCES}')
+
+
+@needs_numba
+@pytest.mark.parametrize('steepness', [0.3, 10.0, 12.1, 33.3])
+def test_classes_where_strips_of_the_lines_meet(steepness):
+    """A product of k and a logit is then a whole number, or rounded to one."""
+    from mmkendall.functional.backends.numba_loops import pairs, window
+
+    generator = torch.Generator().manual_seed(0)
+    preds_T = torch.randint(40, (1, 700), generator=generator) / 4 * pairs.NEAR / steepness
+    preds_S = torch.randn(1, 700, generator=generator) * 5 / steepness
+    losses, grad = torch.empty(1), torch.empty(1, 700)
+    window.line_rows(
+        *(preds_S.numpy(), preds_T.numpy(), steepness, np.arange(1), True, True, 1.0),
+        *(losses.numpy(), grad.numpy()),
+    )
+    assert_close((losses, grad), definition(preds_S, preds_T, steepness, 'product'), steepness)
 
 
 def test_importing_the_package_leaves_numba_alone():

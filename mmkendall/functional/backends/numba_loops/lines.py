@@ -17,8 +17,8 @@ from mmkendall.functional.backends.numba_loops import taps
 from mmkendall.functional.backends.numba_loops.basics import compiled, exp2, fill, variant
 from mmkendall.functional.backends.numba_loops.pairs import BLOCK, NEAR, make_near_pairs
 
-# A class reads the nodes from MARGIN before the first of its own on: all that are less than NEAR
-# away, and some others. What lies below its own is counted by groups of nodes, whatever k is.
+# For a class a node below its own counts 1 and any other -1, which takes the sums of GROUP nodes
+# alone. What tanh lacks to that it reads from WIDTH nodes: all that are less than NEAR away.
 MARGIN = int(NEAR / taps.STEP) + taps.TAPS // 2
 WIDTH, SHIFT = 2 * MARGIN + taps.TAPS, 6
 GROUP = 1 << SHIFT
@@ -26,7 +26,7 @@ GROUP = 1 << SHIFT
 
 def _reading(pieces, at, counted):
     """(DEGREE + 1, WIDTH): what a node counts for a class, by powers of how far that lies above
-    its own node. Taken off is what is ``counted`` anyway, with a minus from that node on.
+    its own node, less ``counted`` for nodes below that one and plus ``counted`` for the others.
     """
     nodes = np.arange(WIDTH) - MARGIN
     tap = np.arange(pieces.shape[1])[:, None]
@@ -72,7 +72,8 @@ def _visit(logits, lowest, highest, scale, slopes):
             some = logits[start : start + BLOCK]
             fill(nodes, MARGIN)
             taps.locate(some, lowest, scale, 1, nodes, weights)
-            taps.weigh(some.shape[0], taps.VALUE_PIECES, weights)
+            if not visit:
+                taps.weigh(some.shape[0], taps.VALUE_PIECES, weights)
             for i in range(some.shape[0]):
                 node, rest = nodes[i], weights[taps.TAPS, i]
                 near = line[node - MARGIN : node - MARGIN + WIDTH]
@@ -149,14 +150,13 @@ def _near_in_both(s, t, lowest, highest, steepness, numbers, floats, ids, change
             starts[two] += starts[two - 1]
         for i in range(count):
             position = (t[i] - lowest) * scale
-            two = (int(position) + shift) // 2
-            place = starts[two + 1]
-            starts[two + 1] = place + 1
+            strip = int(position) + shift
+            place = starts[strip // 2 + 1]
+            starts[strip // 2 + 1] = place + 1
             own_s[place], own_t[place], ids[place] = s[i], t[i], i
-            # How far from where the two strips meet.
-            above = np.float32(position - (2 * two + 1 - shift))
-            _, grown = exp2(numbers[2] * np.float32(width) * above)
-            signed[place] = grown if above < 0 else -grown
+            # 1 where the two strips meet. Rounding may not put a class on the other side of that.
+            _, grown = exp2(numbers[2] * np.float32(width * (position + shift - (strip | 1))))
+            signed[place] = -grown if strip % 2 else grown
         fill(own_slope, 0)
         fill(values, 0)
         for two in range(starts.shape[0] - 1):
